@@ -1,0 +1,46 @@
+"""What every test may rely on: checked array shapes, seeded hypothesis, and the shared data where it is present."""
+
+import os
+from pathlib import Path
+
+# Before anything imports torch: the workers of pytest-xdist share the cores, and one thread repeats its bits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jaxtyping
+import pytest
+
+# Array shapes in the annotations are checked in every call, by the test run only.
+jaxtyping.install_import_hook("nirvana_mri", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def _shared(folder: str) -> Path:
+    found = Path(os.environ.get("NIRVANA_SHARED", ROOT.parent / "shared")) / folder
+    if not found.is_dir():
+        pytest.skip(f"no shared/{folder} beside the project (or set NIRVANA_SHARED)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real k-space and volumes; the test is skipped where they are absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_fixtures() -> Path:
+    """The backbone's numerical ground truth; the test is skipped where it is absent."""
+    return _shared("fixtures")

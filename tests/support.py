@@ -1,0 +1,44 @@
+"""Readers and writers that several tests share. Tests import it as ``support`` (pytest's pythonpath is tests/)."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def read_cfl(path: Path) -> NDArray[np.complex64]:
+    """The array of a BART file pair, given with or without a suffix; axes in BART's order.
+
+    BART's header names the dimensions in its second line; the data are column-major complex64.
+    """
+    header = path.with_suffix(".hdr").read_text().splitlines()
+    dims = [int(n) for n in header[1].split()]
+    return np.fromfile(path.with_suffix(".cfl"), dtype=np.complex64).reshape(dims, order="F")
+
+
+def write_cfl(path: Path, array: NDArray[np.complex64]) -> None:
+    """A BART file pair, axes in BART's order."""
+    path.with_suffix(".hdr").write_text("# Dimensions\n" + " ".join(str(n) for n in array.shape) + "\n")
+    array.astype(np.complex64).ravel(order="F").tofile(path.with_suffix(".cfl"))
+
+
+def centred_ifft2(kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """The image of k-space ``[... ny nx]``, by numpy alone: an oracle for the tests, orthonormal, centred at n // 2."""
+    shifted = np.fft.ifftshift(kspace, axes=(-2, -1))
+    return np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1)).astype(np.complex64)
+
+
+def brain8(shared_data: Path) -> NDArray[np.complex64]:
+    """The real, fully sampled 8-channel brain slice: ``[coil=8, ny=230, nx=180]``, zero frequency at n // 2."""
+    bart = read_cfl(shared_data / "kspace" / "brain8_espirit_full.cfl")  # 1 ny nx coil 1
+    return np.ascontiguousarray(np.moveaxis(bart[0, :, :, :, 0], -1, 0))
+
+
+def write_brain8(shared_data: Path, path: Path) -> Path:
+    """brain8 as a one-slice fastMRI file with its fully sampled RSS as the target, cropped as fastMRI crops."""
+    from nirvana_mri.io.fastmri import write_fastmri
+
+    kspace = brain8(shared_data)[None]
+    rss = np.sqrt((np.abs(centred_ifft2(kspace)) ** 2).sum(axis=1)).astype(np.float32)
+    write_fastmri(path, kspace, reconstruction_rss=rss, attrs={"max": float(rss.max())})
+    return path
