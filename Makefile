@@ -11,6 +11,7 @@ PEERS := bart
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test check bench peers clean
 
 help:  ## show this list
