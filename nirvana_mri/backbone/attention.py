@@ -1,0 +1,85 @@
+"""Causal softmax attention, with a window where the configuration asks for one. No positions are encoded."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from nirvana_mri.backbone.config import BackboneConfig
+from nirvana_mri.backbone.layers import LowRank
+
+TILE = 256
+
+
+class AttentionBranch(nn.Module):
+    """Attention over the memory's own projections, each corrected by a low-rank pair; low-rank output."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.num_heads = config.num_heads
+        self.window = config.window_size
+        self.query_lora = LowRank(size, size // 16, size)
+        self.key_lora = LowRank(size, size // 16, size)
+        self.value_lora = LowRank(size, size // 16, size)
+        self.output = LowRank(size, size // 8, size)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch token channel"],
+        q: Float[Tensor, "batch token channel"],
+        k: Float[Tensor, "batch token channel"],
+        v: Float[Tensor, "batch token channel"],
+        real: Bool[Tensor, "batch token"] | None,
+    ) -> Float[Tensor, "batch token channel"]:
+        """q, k and v are the projections of x before the memory's convolutions."""
+        q = self._heads(q + self.query_lora(x))
+        k = self._heads(k + self.key_lora(x))
+        v = self._heads(v + self.value_lora(x))
+        seen = causal_attention(q, k, v, self.window, real)
+        return self.output(seen.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def causal_attention(
+    q: Float[Tensor, "batch head token channel"],
+    k: Float[Tensor, "batch head token channel"],
+    v: Float[Tensor, "batch head token channel"],
+    window: int | None = None,
+    real: Bool[Tensor, "batch token"] | None = None,
+) -> Float[Tensor, "batch head token channel"]:
+    """What each token reads from itself and the window - 1 tokens before it (all of them without a window).
+
+    Padding (real is False) is never read, and reads zero. With a window the work grows as token * window.
+    """
+    tokens = q.shape[2]
+    if real is None and (window is None or window >= tokens):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    tiles = []
+    for start in range(0, tokens, TILE):
+        stop = min(start + TILE, tokens)
+        first = 0 if window is None else max(0, start - window + 1)
+        visible = _visible(start, stop, first, window, real, q.device)
+        tiles.append(
+            F.scaled_dot_product_attention(
+                q[:, :, start:stop], k[:, :, first:stop], v[:, :, first:stop], attn_mask=visible
+            )
+        )
+    seen = torch.cat(tiles, dim=2)
+    return seen if real is None else seen.masked_fill(~real[:, None, :, None], 0)
+
+
+def _visible(
+    start: int, stop: int, first: int, window: int | None, real: Tensor | None, device: torch.device
+) -> Bool[Tensor, "*batch query key"]:
+    """Which of the tokens first..stop each token of start..stop reads; itself always, so that no row is empty."""
+    query = torch.arange(start, stop, device=device)[:, None]
+    key = torch.arange(first, stop, device=device)
+    visible = key <= query
+    if window is not None:
+        visible = visible & (query - key < window)
+    if real is not None:
+        visible = (visible & real[:, None, None, first:stop]) | (key == query)
+    return visible
