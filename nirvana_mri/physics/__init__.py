@@ -1,0 +1,1 @@
+"""MRI physics: tensor in, tensor out, nothing learned."""

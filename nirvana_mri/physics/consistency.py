@@ -1,0 +1,68 @@
+"""Data consistency: what was measured stays as it was measured."""
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from nirvana_mri.physics.sense import SenseOperator
+
+
+def hard_consistency(
+    predicted: Complex[Tensor, "*batch coil ny nx"],
+    measured: Complex[Tensor, "*batch coil ny nx"],
+    operator: SenseOperator,
+) -> Complex[Tensor, "*batch coil ny nx"]:
+    """Coil data with the measured samples put back, bit for bit."""
+    return torch.where(operator.mask, measured, predicted)
+
+
+def weighted_consistency(
+    image: Complex[Tensor, "ny nx"],
+    measured_adjoint: Complex[Tensor, "ny nx"],
+    operator: SenseOperator,
+    prior_weight: float | Tensor,
+    steps: int,
+) -> Complex[Tensor, "ny nx"]:
+    """The image nearest to both the data and a prior image: argmin ‖Ax − y‖² + λ ‖x − image‖².
+
+    ``measured_adjoint`` is Aᴴy and ``prior_weight`` is λ > 0. Solved by ``steps`` conjugate gradients started at the prior
+    image (Aggarwal 2019, MoDL, eq. 9); differentiable in the image and in λ.
+    """
+
+    def system(x: Tensor) -> Tensor:
+        return operator.normal(x) + prior_weight * x
+
+    return conjugate_gradient(system, measured_adjoint + prior_weight * image, image, steps)
+
+
+def conjugate_gradient(system, right: Tensor, start: Tensor, steps: int, tolerance: float = 0.0) -> Tensor:
+    """Solve ``system(x) = right`` for a Hermitian positive system by at most ``steps`` conjugate gradients.
+
+    Stops early, when ``tolerance`` is above zero, at a residual of that share of the right side's norm.
+    """
+    x = start
+    residual = right - system(x)
+    direction = residual
+    energy = _energy(residual)
+    goal = tolerance**2 * float(_energy(right)) if tolerance else 0.0
+    for _ in range(steps):
+        if tolerance and float(energy) <= goal:
+            break
+        pushed = system(direction)
+        curvature = (direction.conj() * pushed).real.sum()
+        step = _ratio(energy, curvature)
+        x = x + step * direction
+        residual = residual - step * pushed
+        previous, energy = energy, _energy(residual)
+        direction = residual + _ratio(energy, previous) * direction
+    return x
+
+
+def _energy(x: Tensor) -> Tensor:
+    return torch.view_as_real(x).square().sum()
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """0 / 0 is 0: a solved system takes no further step."""
+    solved = denominator <= 0
+    return torch.where(solved, torch.zeros_like(numerator), numerator / torch.where(solved, torch.ones_like(denominator), denominator))

@@ -1,0 +1,1 @@
+"""Wiring: from a Scan to a Volume."""

@@ -1,0 +1,127 @@
+"""One slice, made ready: what every combined-image method is given, and how its image becomes a picture."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor
+
+from nirvana_mri.errors import ScanError
+from nirvana_mri.physics.coils import compress, compression_matrix, rss
+from nirvana_mri.physics.espirit import estimate_maps
+from nirvana_mri.physics.fourier import fft1c, ifft1c, ifft2c
+from nirvana_mri.physics.sampling import calibration_region
+from nirvana_mri.physics.noise import noise_energy
+from nirvana_mri.physics.sense import SenseOperator
+
+CALIBRATION_LINES = 32  # of a longer calibration region the central part is used: maps are smooth, time is not free
+CALIBRATION_ENERGY = 0.995  # share of the calibration region's energy that virtual coils must keep
+MOST_VIRTUAL_COILS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class SliceProblem:
+    """Measured data of one slice, normalised, coil-compressed, with the maps that explain them.
+
+    ``data`` is complex64 ``[coil ny nx]``: in hybrid space, the readout transformed and cropped to the picture, where the
+    mask is by column only; else in k-space. ``certainty`` ``[ny nx]`` is the share of the signal that the maps explain
+    (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured, on the
+    problem's own intensity scale; a picture times ``scale`` is on the scan's. ``rss_zero_filled`` ``[ny nx]`` comes from all coils.
+    """
+
+    data: Complex[Tensor, "coil ny nx"]
+    operator: SenseOperator
+    certainty: Float[Tensor, "ny nx"]
+    calibration: tuple[int, int]
+    noise: float
+    coils: int
+    scale: float
+    crop: tuple[int, int]
+    rss_zero_filled: Float[Tensor, "ny nx"]
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the complex noise in one sample of one coil, on the problem's scale."""
+        return math.sqrt(self.noise / self.coils)
+
+    def finish(self, image: Complex[Tensor, "ny nx"], combine: str = "rss") -> Tensor:
+        """The picture on the scan's intensity scale, cropped: float ``[ny nx]``.
+
+        ``rss`` adds the noise floor that a root sum of squares of noisy coils has and a combined image lacks,
+        √(|x|² + (C−1)/C · noise energy), so that all methods are compared with fastMRI's target alike; ``sense`` does not.
+        """
+        picture = image.abs()
+        if combine == "rss":
+            floor = self.noise * (self.coils - 1) / self.coils
+            picture = (picture.square() + floor).sqrt()
+        return centre_crop(picture, self.crop) * self.scale
+
+    def finish_complex(self, image: Complex[Tensor, "ny nx"]) -> Complex[Tensor, "ny nx"]:
+        """The complex image on the scan's intensity scale, cropped, with no noise floor."""
+        return centre_crop(image, self.crop) * self.scale
+
+
+def prepare_slice(
+    kspace: np.ndarray, mask: np.ndarray, crop: tuple[int, int], device: torch.device | str = "cpu"
+) -> SliceProblem:
+    """Turn measured k-space complex64 ``[coil ny nx]`` into a problem that every method can solve.
+
+    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. The data are divided by a
+    power of two, so that no intermediate square leaves the range of float32 and scaling the scan by two changes no bit. Raises ScanError where no sample, or only zeros, were measured.
+    """
+    sampled = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
+    raw = torch.from_numpy(np.ascontiguousarray(kspace)).to(device)
+    raw = torch.where(sampled, raw, torch.zeros((), dtype=raw.dtype, device=raw.device))
+    peak = float(torch.view_as_real(raw).abs().max())
+    if not (0 < peak < math.inf):
+        raise ScanError(f"largest measured sample is {peak}; expected a finite value above 0; is the mask inverted?")
+    exponent = math.frexp(peak)[1]
+    raw = torch.view_as_complex(torch.ldexp(torch.view_as_real(raw), torch.tensor(-exponent, device=raw.device)))
+    noise = noise_energy(raw, sampled)
+    rows, columns = calibration_region(mask)
+    if sampled.ndim == 1:
+        problem_data, keep = _to_hybrid(raw, crop[0])
+        block = fft1c(problem_data[..., columns], dim=-2)
+        picture = ifft1c(problem_data)
+    else:
+        problem_data, keep = raw, raw.shape[1]
+        block = raw[:, rows, columns]
+        picture = ifft2c(raw)
+    block = _central(block)
+    matrix = compression_matrix(block, CALIBRATION_ENERGY, MOST_VIRTUAL_COILS)
+    maps, certainty = estimate_maps(compress(block, matrix), (keep, raw.shape[2]))
+    return SliceProblem(
+        data=compress(problem_data, matrix),
+        operator=SenseOperator(maps, sampled),
+        certainty=certainty,
+        calibration=(block.shape[1], block.shape[2]),
+        noise=noise,
+        coils=raw.shape[0],
+        scale=math.ldexp(1.0, exponent),
+        crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
+        rss_zero_filled=rss(picture),
+    )
+
+
+def _to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:
+    """Transform the readout and crop its oversampling: exact, because every measured column has its whole readout."""
+    hybrid = ifft1c(kspace, dim=-2)
+    keep = min(rows, hybrid.shape[-2])
+    return centre_crop(hybrid, (keep, hybrid.shape[-1])).contiguous(), keep
+
+
+def _central(block: Tensor) -> Tensor:
+    """At most CALIBRATION_LINES a side about zero frequency at n // 2, which stays at n // 2."""
+    for dim in (-2, -1):
+        n = block.shape[dim]
+        keep = min(n, CALIBRATION_LINES)
+        block = block.narrow(dim, n // 2 - keep // 2, keep)
+    return block
+
+
+def centre_crop(picture: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The central ``shape`` of the last two axes, by fastMRI's rule: start at (n − c) // 2."""
+    top, left = ((n - m) // 2 for n, m in zip(picture.shape[-2:], shape, strict=True))
+    return picture[..., top : top + shape[0], left : left + shape[1]]
