@@ -17,7 +17,7 @@ from nirvana_mri.physics.noise import noise_energy
 from nirvana_mri.physics.sense import SenseOperator
 
 CALIBRATION_LINES = 32  # of a longer calibration region the central part is used: maps are smooth, time is not free
-CALIBRATION_ENERGY = 0.995  # share of the calibration region's energy that virtual coils must keep
+CALIBRATION_ENERGY = 0.999  # share of the calibration energy that virtual coils keep; 0.995 costs CG-SENSE 0.2 dB on a real head coil
 MOST_VIRTUAL_COILS = 12
 
 
