@@ -125,7 +125,8 @@ def poisson(shape: tuple[int, int], acceleration: Number, center_fraction: Numbe
             f"the calibration block ({sides[0]}x{sides[1]}) is larger than 1/{acceleration:g} of {ny}x{nx} samples; "
             f"choose a center fraction below {acceleration**-0.5:.3g} or a lower acceleration"
         )
-    block = (_central_slice(ny, sides[0]), _central_slice(nx, sides[1]))
+    starts = ny // 2 - sides[0] // 2, nx // 2 - sides[1] // 2
+    block = slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])
     return poisson_disc(shape, count, block, rng)
 
 
@@ -138,14 +139,11 @@ MASKS: dict[str, MaskMaker] = {
 }
 
 
-def _central_slice(n: int, size: int) -> slice:
-    start = (n - size + 1) // 2
-    return slice(start, start + size)
-
-
 def _central_columns(nx: int, size: int) -> Mask:
+    """As fastMRI places them: where nx is odd and `size` even, one more after the zero frequency than before."""
+    start = (nx - size + 1) // 2
     mask = np.zeros(nx, bool)
-    mask[_central_slice(nx, size)] = True
+    mask[start : start + size] = True
     return mask
 
 
