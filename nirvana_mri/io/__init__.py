@@ -1,0 +1,1 @@
+"""Files to Scan and Volume, and back. No maths."""

@@ -1,0 +1,179 @@
+"""Reading HDF5 that may be damaged or hostile.
+
+HDF5 follows links into other files, maps raw bytes of other files into datasets, loads filter plugins, and lets
+6 kB declare 28 TB. Nothing here does any of that: each is refused with one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from nirvana_mri.errors import DataError, ScanError
+
+# What h5py raises for a damaged file, by the library's own error class.
+HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
+BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+LARGEST_READ = 4 << 30  # bytes in one slice or one chunk
+LARGEST_RATIO = 1000  # declared over stored bytes of a compressed dataset; gzip ends near 1030
+LARGEST_TEXT = 4 << 20
+LARGEST_ATTRIBUTE = 1 << 16  # what HDF5 itself allows in an object header
+
+
+class SafeFile:
+    """An HDF5 file opened for reading, whose datasets are checked before they are handed out.
+
+    Whatever goes wrong inside becomes ``error`` (ScanError, or DataError for files that are not scans) with
+    the path in front.
+    """
+
+    def __init__(self, path: str | Path, error: type[DataError] = ScanError) -> None:
+        self.path = Path(path)
+        self.error = error
+        with self.reading("the file"):
+            self.bytes_present = self.path.stat().st_size
+            self.file = h5py.File(self.path, "r", locking="best-effort")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self.reading("the file"):
+            self.file.close()
+
+    def fail(self, message: str) -> DataError:
+        """The error to raise, with the path in front."""
+        return self.error(f"{self.path}: {message}")
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Turn what h5py raises while reading ``what`` into this file's error."""
+        try:
+            yield
+        except HDF5_ERRORS as problem:
+            text = " ".join(str(problem).split())
+            if "truncated file" in text:
+                raise self.fail(f"the file is truncated ({text}); copy it again from its source") from problem
+            raise self.fail(f"{what} cannot be read ({text}); the file may be damaged, copy it again") from problem
+
+    def names(self) -> list[str]:
+        """What the root of the file lists, at most 100 names."""
+        with self.reading("the list of contents"):
+            return [name for name, _ in zip(self.file, range(100), strict=False)]
+
+    def has(self, name: str) -> bool:
+        """True where the root holds ``name``, wherever it leads."""
+        with self.reading(name):
+            return bool(self.file.id.links.exists(name.encode()))
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """The dataset ``name`` of the root, after every check that needs no data."""
+        where = self._resolve(name)
+        with self.reading(name):
+            found = self.file[where]
+        if not isinstance(found, h5py.Dataset):
+            raise self.fail(f"{name} is a {type(found).__name__.lower()}, expected a dataset")
+        with self.reading(name):
+            self._check_storage(name, found)
+        return found
+
+    def array(self, name: str, largest: int) -> NDArray[Any]:
+        """All of a small dataset: at most ``largest`` elements of a numeric type."""
+        dataset = self.dataset(name)
+        with self.reading(name):
+            if dataset.dtype.kind not in "biufc" or not 0 < math.prod(dataset.shape) <= largest:
+                raise self.fail(
+                    f"{name} is {dataset.dtype} {dataset.shape}, expected numbers, at most {largest} of them"
+                )
+            return np.asarray(dataset[()])
+
+    def text(self, name: str) -> str:
+        """The one string that dataset ``name`` holds."""
+        dataset = self.dataset(name)
+        with self.reading(name):
+            is_text = h5py.check_string_dtype(dataset.dtype) is not None and math.prod(dataset.shape) == 1
+            if not is_text or dataset.dtype.itemsize > LARGEST_TEXT:
+                raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
+            value = np.asarray(dataset[()], dtype=object).item()
+            text = value.decode() if isinstance(value, bytes) else str(value)
+        if len(text) > LARGEST_TEXT:
+            raise self.fail(f"{name} has {len(text)} characters, expected at most {LARGEST_TEXT}")
+        return text.rstrip("\0")
+
+    def attribute(self, name: str) -> Any:
+        """A small attribute of the root (number, string or small numeric array), or None where there is none."""
+        with self.reading(f"attribute {name}"):
+            if name not in self.file.attrs:
+                return None
+            handle = self.file.attrs.get_id(name)
+            size = handle.get_storage_size()
+            plain = handle.dtype.kind in "biufSU" or h5py.check_string_dtype(handle.dtype) is not None
+            if size > LARGEST_ATTRIBUTE or not plain:
+                raise self.fail(f"attribute {name} is {handle.dtype} of {size} bytes, expected a number or a string")
+            value = self.file.attrs[name]
+            if isinstance(value, np.ndarray) and value.size == 1:
+                value = value.reshape(-1)[0]
+            if isinstance(value, bytes):
+                value = value.decode()
+        return value.item() if isinstance(value, np.generic) else value
+
+    def _resolve(self, name: str) -> str:
+        """Where ``name`` leads by hard links alone; soft links are followed one root name at a time."""
+        target = name
+        for _ in range(8):
+            with self.reading(name):
+                if not self.file.id.links.exists(target.encode()):
+                    raise self.fail(
+                        f"{name} is a link to {target!r}, which is not there; copy the dataset into the file"
+                    )
+                kind = self.file.id.links.get_info(target.encode()).type
+            if kind == h5py.h5l.TYPE_HARD:
+                return target
+            if kind != h5py.h5l.TYPE_SOFT:
+                raise self.fail(
+                    f"{name} is a link to another file, which is not followed; copy the dataset into the file"
+                )
+            with self.reading(name):
+                target = self.file.id.links.get_val(target.encode()).decode().lstrip("/")
+            if not target or "/" in target:
+                raise self.fail(f"{name} is a link into a group, which is not followed; store the dataset at the root")
+        raise self.fail(f"{name} is a chain of links without an end; copy the dataset into the file")
+
+    def _check_storage(self, name: str, dataset: h5py.Dataset) -> None:
+        """Refuse bytes that are elsewhere, missing, or packed beyond belief."""
+        if dataset.is_virtual or dataset.external:
+            raise self.fail(f"{name} keeps its data in other files, which are not followed; repack it with h5repack")
+        if dataset.shape is None:
+            raise self.fail(f"{name} is empty, expected data")
+        filters = dataset.id.get_create_plist()
+        numbers = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        foreign = [number for number in numbers if number not in BUILT_IN_FILTERS]
+        if foreign:
+            raise self.fail(
+                f"{name} is packed with HDF5 filter {foreign[0]}, which is not built in; use h5repack -f GZIP=4"
+            )
+        declared = math.prod(dataset.shape) * dataset.dtype.itemsize  # not .nbytes, which wraps around
+        stored = int(dataset.id.get_storage_size())
+        allowed = stored * (LARGEST_RATIO if numbers else 1)
+        if declared > allowed or stored > self.bytes_present:
+            raise self.fail(
+                f"{name} declares {declared} bytes {dataset.shape} but the file holds "
+                f"{min(stored, self.bytes_present)} of them; copy it again from its source"
+            )
+        offset = dataset.id.get_offset()
+        if offset is not None and offset + stored > self.bytes_present:
+            raise self.fail(f"{name} ends at byte {offset + stored} of {self.bytes_present}: truncated; copy it again")
+        if dataset.chunks:
+            chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+            if chunk > min(LARGEST_READ, max(LARGEST_RATIO * stored, 1)):
+                raise self.fail(f"{name} has chunks of {chunk} bytes, expected at most {LARGEST_READ}; use h5repack")
