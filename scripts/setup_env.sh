@@ -20,10 +20,8 @@ stop() {
     exit 1
 }
 
-check_python() { # $1: an interpreter
-    command -v "$1" >/dev/null || stop "no '$1' here; install Python 3.11 or newer, or name one: make PYTHON=..."
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        stop "$1 is $("$1" --version), 3.11 or newer is needed; name another (make PYTHON=...), without an older .venv"
+is_recent() { # $1: an interpreter
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 }
 
 # A torch built for CUDA or ROCm stays; this project never replaces it by the CPU build.
@@ -32,12 +30,17 @@ has_gpu_torch() { # $1: an interpreter
 }
 
 create_venv() {
-    check_python "$python"
+    command -v "$python" >/dev/null || stop "no '$python' here; install Python 3.11 or newer, or name one: make PYTHON=..."
+    is_recent "$python" || stop "$python is $("$python" --version), 3.11 or newer is needed; name another: make PYTHON=..."
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-        stop "$python has no venv module; install it: apt install python3-venv"
-    local options=()
-    if has_gpu_torch "$python"; then options+=(--system-site-packages); fi
-    "$python" -m venv "${options[@]}" .venv
+        stop "$python has no venv module; install it: apt install python3-venv (for another Python: python3.X-venv)"
+    "$python" -m venv .venv
+    if has_gpu_torch "$python"; then
+        # Its folder is searched after .venv's own, wherever it lies: system, user, conda or another environment.
+        local packages
+        packages=$("$venv_python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        "$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' >"$packages/gpu_torch.pth"
+    fi
 }
 
 install() { # $@: what pip shall install
@@ -70,7 +73,7 @@ esac
 
 [ -d .venv ] || create_venv
 "$venv_python" -m pip --version >/dev/null 2>&1 || stop ".venv has no working pip; remove the folder and run make again"
-check_python "$venv_python"
+is_recent "$venv_python" || stop ".venv is $("$venv_python" --version), 3.11 or newer is needed; remove the folder"
 install --editable ".[$extra]"
 install --no-deps "$fastmri"
 touch "${levels[@]/#/.venv/.}"

@@ -1,5 +1,6 @@
 """The project's own promises: its two commands, its guards, its contracts, and nothing of one machine in its files."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -12,6 +13,12 @@ import pytest
 import nirvana_mri
 
 PROGRAMS = Path(sys.executable).parent
+DISTRIBUTIONS = {
+    "skimage": "scikit-image",
+    "pywt": "pywavelets",
+    "fla": "fla-core",
+    "huggingface_hub": "huggingface-hub",
+}
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +94,33 @@ def test_fastmri_is_installed_but_never_declared(project_root: Path, project: di
 def test_core_is_small(project: dict) -> None:
     heavy = {"triton", "lightning", "transformers", "fla-core", "pandas"}
     assert not heavy & requirement_names(project["project"]["dependencies"])
+
+
+def imported_names(source: Path) -> set[str]:
+    """Top-level names that a file imports anywhere, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_package_imports_only_what_it_declares(project_root: Path, project: dict) -> None:
+    """What some other package happens to bring along may be gone tomorrow."""
+    extras = project["project"]["optional-dependencies"]
+    declared = requirement_names(project["project"]["dependencies"])
+    for name in extras.keys() - {"fastmri", "test", "dev"}:
+        declared |= requirement_names(extras[name])
+    known = set(sys.stdlib_module_names) | {"nirvana_mri"}
+    undeclared = {
+        f"{source.relative_to(project_root)}: {name}"
+        for source in (project_root / "nirvana_mri").rglob("*.py")
+        for name in imported_names(source) - known
+        if DISTRIBUTIONS.get(name, name) not in declared
+    }
+    assert undeclared == set()
 
 
 def test_version_has_one_source(project: dict) -> None:
