@@ -12,7 +12,7 @@ import jaxtyping
 import pytest
 
 # Array shapes in the annotations are checked in every call, by the test run only.
-jaxtyping.install_import_hook("nirvana_mri", "beartype.beartype")
+jaxtyping.install_import_hook("nirvana_mri", "support.check_types")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,9 +1,14 @@
 """Readers and writers that several tests share. Tests import it as ``support`` (pytest's pythonpath is tests/)."""
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from numpy.typing import NDArray
+
+# beartype, as jaxtyping's hook applies it: to each method by itself, where Self has no class yet.
+check_types = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: object})))
 
 
 def read_cfl(path: Path) -> NDArray[np.complex64]:
@@ -35,10 +40,10 @@ def brain8(shared_data: Path) -> NDArray[np.complex64]:
 
 
 def write_brain8(shared_data: Path, path: Path) -> Path:
-    """brain8 as a one-slice fastMRI file with its fully sampled RSS as the target, cropped as fastMRI crops."""
+    """brain8 as a one-slice fastMRI file without a header; the target is the RSS of all coils, not cropped."""
     from nirvana_mri.io.fastmri import write_fastmri
 
     kspace = brain8(shared_data)[None]
     rss = np.sqrt((np.abs(centred_ifft2(kspace)) ** 2).sum(axis=1)).astype(np.float32)
-    write_fastmri(path, kspace, reconstruction_rss=rss, attrs={"max": float(rss.max())})
+    write_fastmri(path, kspace, reference=rss, attrs={"max": float(rss.max())})
     return path

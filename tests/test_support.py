@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from support import brain8, centred_ifft2, read_cfl, write_cfl
+from support import brain8, centred_ifft2, read_cfl, write_brain8, write_cfl
+
+import nirvana_mri as nm
 
 
 def test_cfl_round_trip_keeps_every_axis(tmp_path: Path) -> None:
@@ -33,3 +35,11 @@ def test_brain8_is_centred_and_axial(shared_data: Path) -> None:
     rss = np.sqrt((np.abs(centred_ifft2(kspace)) ** 2).sum(axis=0))
     inside = rss > 0.1 * rss.max()
     assert inside.any(axis=1).sum() > inside.any(axis=0).sum()
+
+
+def test_brain8_as_a_fastmri_file_is_the_same_scan(shared_data: Path, tmp_path: Path) -> None:
+    scan = nm.open_scan(write_brain8(shared_data, tmp_path / "brain8.h5"))
+    assert scan.fully_sampled
+    np.testing.assert_array_equal(scan.kspace[0], brain8(shared_data))
+    assert scan.reference is not None
+    assert scan.reference[0].shape == (230, 180)
