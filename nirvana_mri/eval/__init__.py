@@ -1,0 +1,1 @@
+"""Scores that say by which rule they were made."""
