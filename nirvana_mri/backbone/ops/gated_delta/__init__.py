@@ -1,5 +1,7 @@
 """The gated delta rule: which implementation runs is said here, once, and can be asked for by name."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -27,9 +29,14 @@ def gated_delta_rule(
 
     The state comes back in that precision; the outputs have the dtype of v.
     """
+    with without_autocast(q.device):
+        wide = (at_least_float32(x) for x in (q, k, v, g, beta))
+        before = None if state is None else at_least_float32(state)
+        output, after = _run(implementation)(*wide, before)
+    return output.to(v.dtype), after
+
+
+def _run(implementation: str) -> Callable[..., tuple[Tensor, Tensor]]:
     if implementation not in IMPLEMENTATIONS:
         raise UsageError(f"no gated delta rule named {implementation!r}; choose from {', '.join(IMPLEMENTATIONS)}")
-    with without_autocast(q.device):
-        wide = [at_least_float32(x) for x in (q, k, v, g, beta)]
-        output, state = IMPLEMENTATIONS[implementation](*wide, None if state is None else at_least_float32(state))
-    return output.to(v.dtype), state
+    return IMPLEMENTATIONS[implementation]

@@ -4,20 +4,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nirvana_mri.backbone.ops.precision import at_least_float32, without_autocast
-from nirvana_mri.backbone.ops.trigger.naive import learn_naive, predict_naive
+from nirvana_mri.backbone.ops.trigger.naive import predict_naive, update_naive
 from nirvana_mri.backbone.ops.trigger.tiled import predict_tiled, update_tiled
 from nirvana_mri.backbone.ops.trigger.weights import FastWeights, SlowWeights
 from nirvana_mri.errors import UsageError
 
 __all__ = ["IMPLEMENTATIONS", "FastWeights", "SlowWeights", "trigger_update"]
-
-
-def update_naive(
-    slow: SlowWeights, fast: FastWeights, q: Tensor, k: Tensor, v: Tensor, rate_linear: float, rate_ln: float
-) -> tuple[Tensor, FastWeights]:
-    """Learn, then predict with what was learned, by the definition."""
-    fast = learn_naive(slow, fast, k, v, rate_linear, rate_ln)
-    return predict_naive(slow, fast, q), fast
 
 
 IMPLEMENTATIONS = {"naive": (update_naive, predict_naive), "tiled": (update_tiled, predict_tiled)}

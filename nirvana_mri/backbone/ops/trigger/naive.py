@@ -38,6 +38,20 @@ def learn_naive(
     )
 
 
+def update_naive(
+    slow: SlowWeights,
+    fast: FastWeights,
+    q: Float[Tensor, "*token concept"],
+    k: Float[Tensor, "*token concept"],
+    v: Float[Tensor, "*token concept"],
+    rate_linear: float,
+    rate_ln: float,
+) -> tuple[Float[Tensor, "*token concept"], FastWeights]:
+    """The task vector and the fast weights after learning k -> v: learn, then predict with what was learned."""
+    fast = learn_naive(slow, fast, k, v, rate_linear, rate_ln)
+    return predict_naive(slow, fast, q), fast
+
+
 def _network(slow: SlowWeights, fast: FastWeights, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     matrix = torch.einsum("iol,...l->...io", slow.weight_linear, fast.weight_linear)
     z = torch.einsum("...i,...io->...o", x, matrix) + fast.bias_linear @ slow.bias_linear.T

@@ -4,36 +4,21 @@ With Y[n, o, l] = sum_i x[n, i] A[i, o, l], the layer's output is sum_l Y p_A an
 one large product serves both, and the two contractions after it are cheap.
 """
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nirvana_mri.backbone.ops.trigger.weights import LAYER_NORM_EPS, FastWeights, SlowWeights
 
-TILE = 128
+TILE = 512  # tokens
 
 
 def predict_tiled(
     slow: SlowWeights, fast: FastWeights, q: Float[Tensor, "*token concept"]
 ) -> Float[Tensor, "*token concept"]:
     """The task vector of every token; the same numbers as predict_naive."""
-    tiles = [_predict(slow, fast_tile, q_tile) for fast_tile, q_tile in _tiles(fast, q)]
-    return torch.cat(tiles).view(q.shape)
-
-
-def learn_tiled(
-    slow: SlowWeights,
-    fast: FastWeights,
-    k: Float[Tensor, "*token concept"],
-    v: Float[Tensor, "*token concept"],
-    rate_linear: float,
-    rate_ln: float,
-) -> FastWeights:
-    """Fast weights after one step; the same numbers as learn_naive."""
-    tiles = [_learn(slow, *tile, rate_linear, rate_ln) for tile in _tiles(fast, k, v)]
-    return _join(tiles, fast)
+    tiles = zip(_fast_tiles(fast), _tiles(q), strict=True)
+    return torch.cat([_predict(slow, *tile) for tile in tiles]).view(q.shape)
 
 
 def update_tiled(
@@ -45,26 +30,21 @@ def update_tiled(
     rate_linear: float,
     rate_ln: float,
 ) -> tuple[Float[Tensor, "*token concept"], FastWeights]:
-    """Learn, then predict with what was learned, tile by tile."""
+    """The task vector and the fast weights after learning k -> v, tile by tile; the same numbers as update_naive."""
     predicted, learned = [], []
-    for fast_tile, q_tile, k_tile, v_tile in _tiles(fast, q, k, v):
+    for fast_tile, q_tile, k_tile, v_tile in zip(_fast_tiles(fast), _tiles(q), _tiles(k), _tiles(v), strict=True):
         learned.append(_learn(slow, fast_tile, k_tile, v_tile, rate_linear, rate_ln))
         predicted.append(_predict(slow, learned[-1], q_tile))
-    return torch.cat(predicted).view(q.shape), _join(learned, fast)
+    joined = (torch.cat(parts).view(p.shape) for parts, p in zip(zip(*learned, strict=True), fast, strict=True))
+    return torch.cat(predicted).view(q.shape), FastWeights(*joined)
 
 
-def _tiles(fast: FastWeights, *vectors: Tensor) -> Iterator[tuple]:
-    fast = FastWeights(*(p.flatten(0, -2) for p in fast))
-    vectors = tuple(x.flatten(0, -2) for x in vectors)
-    for start in range(0, vectors[0].shape[0], TILE):
-        here = slice(start, start + TILE)
-        yield FastWeights(*(p[here] for p in fast)), *(x[here] for x in vectors)
+def _tiles(x: Float[Tensor, "*token channel"]) -> tuple[Tensor, ...]:
+    return x.flatten(0, -2).split(TILE)
 
 
-def _join(tiles: list[FastWeights], like: FastWeights) -> FastWeights:
-    return FastWeights(
-        *(torch.cat(parts).view(p.shape) for parts, p in zip(zip(*tiles, strict=True), like, strict=True))
-    )
+def _fast_tiles(fast: FastWeights) -> list[FastWeights]:
+    return [FastWeights(*parts) for parts in zip(*(_tiles(p) for p in fast), strict=True)]
 
 
 def _predict(slow: SlowWeights, fast: FastWeights, q: Tensor) -> Tensor:
