@@ -7,7 +7,7 @@ from torch import Tensor
 
 def rss(coil_images: Complex[Tensor, "*batch coil ny nx"]) -> Float[Tensor, "*batch ny nx"]:
     """Root sum of squares over the coils: fastMRI's reference picture."""
-    return torch.view_as_real(coil_images).square().sum(dim=(-4, -1)).sqrt()
+    return torch.view_as_real(coil_images.resolve_conj()).square().sum(dim=(-4, -1)).sqrt()
 
 
 def combine(

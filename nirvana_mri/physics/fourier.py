@@ -50,7 +50,7 @@ def _centred(x: Tensor, dims: tuple[int, ...], transform) -> Tensor:
 
 
 def _flip(x: Tensor, signs: Float[Tensor, "..."]) -> Tensor:
-    return torch.view_as_complex(torch.view_as_real(x) * signs.unsqueeze(-1))
+    return torch.view_as_complex(torch.view_as_real(x.resolve_conj()) * signs.unsqueeze(-1))
 
 
 def _signs_along(x: Tensor, dims: list[int]) -> Tensor | None:

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from nirvana_mri.physics.coils import combine, expand, rss
+from nirvana_mri.physics.espirit import estimate_maps
+from nirvana_mri.physics.fourier import fft2c
+from nirvana_mri.physics.simulate import loop_fields, smooth_phase
+
+SHAPE = (64, 56)
+
+
+def calibration(coils=6, lines=20, noise=0.0, shape=SHAPE):
+    """The centre of simulated k-space, with the picture and the maps that made it."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, shape[0]), torch.linspace(-1, 1, shape[1]), indexing="ij")
+    image = ((y.square() + x.square() < 0.6) * (1 + 0.3 * torch.sin(9 * x) * torch.cos(7 * y))).to(torch.complex64)
+    maps = loop_fields(coils, shape, seed=2)
+    kspace = fft2c(expand(image, maps))
+    generator = torch.Generator().manual_seed(0)
+    kspace = kspace + noise * torch.randn(kspace.shape, dtype=kspace.dtype, generator=generator)
+    top, left = shape[0] // 2 - lines // 2, shape[1] // 2 - lines // 2
+    return kspace[:, top : top + lines, left : left + lines], image, maps
+
+
+@pytest.mark.parametrize("shape", [(64, 56), (45, 51), (32, 96)])
+@pytest.mark.parametrize("lines", [20, 21])
+def test_finds_the_maps_that_made_the_data(shape, lines):
+    block, image, truth = calibration(lines=lines, shape=shape)
+    maps, certainty = estimate_maps(block, shape)
+    assert maps.shape == truth.shape
+    inside = image.abs() > 0
+    alike = combine(maps, truth).abs()  # 1 where both point the same way, whatever their phase
+    assert alike[inside].quantile(0.05) > 0.99
+    assert certainty[inside].median() > 0.95
+    assert certainty.min() >= 0
+    assert certainty.max() <= 1
+
+
+@pytest.mark.parametrize("coils", [1, 2, 5])
+@pytest.mark.parametrize("lines", [1, 2, 3, 8, 24])
+def test_maps_have_unit_norm_everywhere_at_any_size(coils, lines):
+    block, _, _ = calibration(coils, lines, noise=0.05)
+    maps, certainty = estimate_maps(block, SHAPE)
+    torch.testing.assert_close(rss(maps), torch.ones(SHAPE), rtol=1e-4, atol=1e-4)
+    assert certainty.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 3.0, 2.0**20])
+def test_maps_do_not_depend_on_the_scale(scale):
+    block, image, _ = calibration(noise=0.01)
+    maps, _ = estimate_maps(block, SHAPE)
+    scaled, _ = estimate_maps(block * scale, SHAPE)
+    inside = image.abs() > 0
+    assert (combine(scaled, maps).abs()[inside] > 0.9999).all()
+
+
+def test_an_image_seen_through_the_maps_is_nearly_real():
+    """The object's phase goes into the maps, so that a network sees magnitudes."""
+    _, image, truth = calibration()
+    turn = torch.polar(torch.ones(SHAPE), smooth_phase(SHAPE, 3.0, np.random.default_rng(0)))
+    kspace = fft2c(expand(image * turn, truth))
+    block = kspace[:, 22:42, 18:38]
+    maps, _ = estimate_maps(block, SHAPE)
+    seen = combine(expand(image * turn, truth), maps)
+    inside = image.abs() > 0
+    assert (seen[inside].real > 0.95 * seen[inside].abs()).float().mean() > 0.95
+
+
+def test_certainty_is_low_where_there_is_only_noise():
+    block, image, _ = calibration(noise=0.05)
+    _, certainty = estimate_maps(block, SHAPE)
+    assert certainty[image.abs() > 0].mean() > certainty[:6, :6].mean()
