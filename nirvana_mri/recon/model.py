@@ -1,0 +1,146 @@
+"""NirvanaRecon: k-space encoder → frozen language model → image decoder."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from nirvana_mri.backbone import BackboneConfig, NirvanaLM
+from nirvana_mri.codecs import ImageDecoder, ImageDecoderConfig, KSpaceEncoder, KSpaceEncoderConfig
+from nirvana_mri.codecs.image_decoder import Measurement
+from nirvana_mri.codecs.kspace_encoder import log_magnitude, patch_states
+from nirvana_mri.errors import UsageError
+from nirvana_mri.physics.consistency import conjugate_gradient
+from nirvana_mri.physics.fourier import fft1c
+from nirvana_mri.recon.problem import SliceProblem
+
+START_STEPS = 8  # conjugate gradients before the first cascade
+START_PRIOR = 0.02  # weight of the zero image there, where the maps hold; 1 is added where they do not
+BACKBONES = ("random", "none")
+
+
+@dataclass(frozen=True)
+class NirvanaReconConfig:
+    """A whole model. ``backbone`` says what stands in the middle: ``random`` or, as an ablation, ``none`` (tokens pass straight on)."""
+
+    lm: BackboneConfig
+    encoder: KSpaceEncoderConfig
+    decoder: ImageDecoderConfig
+    backbone: str = "random"
+    backbone_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise UsageError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        for name, width in (("encoder", self.encoder.backbone_width), ("decoder", self.decoder.backbone_width)):
+            if width != self.lm.hidden_size:
+                raise UsageError(f"the {name} speaks to width {width}, the backbone has {self.lm.hidden_size}")
+
+    @classmethod
+    def nano(cls, **changes: Any) -> "NirvanaReconConfig":
+        """The preset that ships with the project."""
+        lm = BackboneConfig.nano()
+        return replace(cls(lm, KSpaceEncoderConfig(lm.hidden_size), ImageDecoderConfig(lm.hidden_size)), **changes)
+
+    @classmethod
+    def base(cls, **changes: Any) -> "NirvanaReconConfig":
+        """Codecs round the published 1.3B language model."""
+        lm = BackboneConfig.base()
+        encoder = KSpaceEncoderConfig(lm.hidden_size, width=384, depth=8, heads=6)
+        decoder = ImageDecoderConfig(lm.hidden_size, cascades=8, widths=(96, 160, 256), token_width=128)
+        return replace(cls(lm, encoder, decoder), **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; :meth:`from_dict` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "NirvanaReconConfig":
+        decoder = dict(values["decoder"], widths=tuple(values["decoder"]["widths"]))
+        rest = {key: value for key, value in values.items() if key not in ("lm", "encoder", "decoder")}
+        return cls(
+            BackboneConfig(**values["lm"]),
+            KSpaceEncoderConfig(**values["encoder"]),
+            ImageDecoderConfig(**decoder),
+            **rest,
+        )
+
+
+class NirvanaRecon(nn.Module):
+    """Reconstruct slices with a language model in the middle, whose weights never move.
+
+    The backbone is frozen here, by the wiring: its parameters ask for no gradient and it stays in eval mode, while gradients
+    pass through it to the encoder.
+    """
+
+    def __init__(self, config: NirvanaReconConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = KSpaceEncoder(config.encoder)
+        self.backbone = None if config.backbone == "none" else random_backbone(config.lm, config.backbone_seed)
+        self.decoder = ImageDecoder(config.decoder)
+
+    def train(self, mode: bool = True) -> "NirvanaRecon":
+        super().train(mode)
+        if self.backbone is not None:
+            self.backbone.eval()
+        return self
+
+    def forward(self, problems: Sequence[SliceProblem]) -> list[Complex[Tensor, "ny nx"]]:
+        """Complex images, each on its problem's scale. All problems must have one picture size."""
+        starts, measurements, pictures, scales = [], [], [], []
+        for problem in problems:
+            start, measurement, scale = _of_order_one(problem)
+            starts.append(start)
+            measurements.append(measurement)
+            pictures.append(_log_kspace(problem))
+            scales.append(scale)
+        start = torch.stack(starts)
+        states = self.states(start, torch.stack(pictures))
+        images = self.decoder(start, states, measurements)
+        return [image * scale for image, scale in zip(images, scales, strict=True)]
+
+    def states(
+        self, image: Complex[Tensor, "batch ny nx"], log_kspace: Float[Tensor, "batch ny nx"]
+    ) -> Float[Tensor, "batch gy gx channel"]:
+        """What the language model makes of each patch."""
+        tokens, grid = self.encoder(image, log_kspace)
+        if self.backbone is not None:
+            tokens = self.backbone(inputs_embeds=tokens, compute_logits=False).final_hidden
+        return patch_states(tokens, grid)
+
+
+def random_backbone(config: BackboneConfig, seed: int) -> NirvanaLM:
+    """A frozen language model with drawn weights, rounded to bfloat16 so that a checkpoint stores them without loss."""
+    model = NirvanaLM(config, seed=seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16().to(parameter.dtype))
+    return model.requires_grad_(False).eval()
+
+
+def _of_order_one(problem: SliceProblem) -> tuple[Tensor, Measurement, float]:
+    """A first image by conjugate gradients and the measurement, both divided by the image's own level.
+
+    The level is Σ|x|² / Σ|x|, the mean magnitude weighted by itself: a large empty background hardly moves it.
+    """
+    adjoint = problem.operator.adjoint(problem.data)
+    prior = START_PRIOR + (1 - problem.certainty)
+
+    def system(x: Tensor) -> Tensor:
+        return problem.operator.normal(x) + prior * x
+
+    with torch.no_grad():
+        start = conjugate_gradient(system, adjoint, torch.zeros_like(adjoint), START_STEPS)
+    size = start.abs()
+    level = float(size.square().sum() / size.sum())
+    measurement = Measurement(problem.operator, adjoint / level, problem.certainty, problem.sigma / level)
+    return start / level, measurement, level
+
+
+def _log_kspace(problem: SliceProblem) -> Float[Tensor, "ny nx"]:
+    kspace = fft1c(problem.data, dim=-2) if problem.operator.hybrid else problem.data
+    return log_magnitude(kspace, problem.operator.mask)
