@@ -51,12 +51,10 @@ class BackboneConfig:
             raise UsageError(
                 f"hidden_size {self.hidden_size} must be at least 16 and a multiple of num_heads {self.num_heads}"
             )
-        for name in ("norm_eps", "initializer_range"):
+        for name, smallest in (("norm_eps", 1e-30), ("initializer_range", 0.0), ("trigger_rate", 0.0)):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UsageError(f"{name} is {value!r}; expected a positive number")
-        if not (math.isfinite(self.trigger_rate) and self.trigger_rate >= 0):
-            raise UsageError(f"trigger_rate is {self.trigger_rate!r}; expected 0 (off) or a positive number")
+            if not isinstance(value, float | int) or not smallest <= value < math.inf:
+                raise UsageError(f"{name} is {value!r}; expected a number from {smallest:g} up")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise UsageError(f"pad_token_id {self.pad_token_id} is outside the vocabulary 0..{self.vocab_size - 1}")
 
@@ -116,7 +114,7 @@ class BackboneConfig:
             if key in published and published[key] not in covered:
                 raise UsageError(f"published {key} is {published[key]!r}; only {covered} is implemented")
         hidden = published["hidden_size"]
-        ratio = published.get("hidden_ratio")
+        ratio = float(published.get("hidden_ratio") or 4)
         intermediate = published.get("intermediate_size")
         return cls(
             vocab_size=published["vocab_size"],
@@ -125,7 +123,7 @@ class BackboneConfig:
             num_heads=published["num_heads"],
             concept_dim=published["concept_dim"],
             logit_dim=published["logit_dim"],
-            intermediate_size=derived_intermediate_size(hidden, ratio or 4) if intermediate is None else intermediate,
+            intermediate_size=derived_intermediate_size(hidden, ratio) if intermediate is None else intermediate,
             window_size=window_size,
             tie_word_embeddings=bool(published.get("tie_word_embeddings", False)),
             norm_eps=published.get("norm_eps", 1e-6),
@@ -134,6 +132,6 @@ class BackboneConfig:
         )
 
 
-def derived_intermediate_size(hidden_size: int, ratio: float = 4) -> int:
+def derived_intermediate_size(hidden_size: int, ratio: float = 4.0) -> int:
     """Width of the gated MLP: two thirds of ratio * hidden_size, rounded up to a multiple of 256."""
     return 256 * math.ceil(int(hidden_size * ratio * 2 / 3) / 256)

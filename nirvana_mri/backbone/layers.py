@@ -52,6 +52,15 @@ class RMSNorm(nn.Module):
         return (wide * self.weight).to(x.dtype)
 
 
+class GatedRMSNorm(RMSNorm):
+    """RMSNorm(x) * silu(gate)."""
+
+    def forward(
+        self, x: Float[Tensor, "*batch channel"], gate: Float[Tensor, "*batch channel"]
+    ) -> Float[Tensor, "*batch channel"]:
+        return super().forward(x) * F.silu(gate)
+
+
 class ShortConv(nn.Module):
     """A causal convolution of each channel with its own four taps, then SiLU; no bias.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nirvana_mri.backbone.attention import AttentionBranch
 from nirvana_mri.backbone.config import BackboneConfig
-from nirvana_mri.backbone.layers import Linear, LowRank, RMSNorm, ShortConv
+from nirvana_mri.backbone.layers import GatedRMSNorm, Linear, LowRank, ShortConv
 from nirvana_mri.backbone.ops.gated_delta import gated_delta_rule
 from nirvana_mri.backbone.ops.precision import at_least_float32
 from nirvana_mri.backbone.ops.trigger import FastWeights
@@ -40,7 +40,7 @@ class DeltaMemory(nn.Module):
         self.log_decay = nn.Parameter(torch.empty(heads))
         self.decay_bias = nn.Parameter(torch.empty(heads))
         self.gate = Linear(size, size)
-        self.output_norm = RMSNorm(size // heads, config.norm_eps)
+        self.output_norm = GatedRMSNorm(size // heads, config.norm_eps)
         self.output = Linear(size, size)
 
     def project(self, x: Float[Tensor, "batch token channel"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,7 +66,7 @@ class DeltaMemory(nn.Module):
             beta = beta.masked_fill(~real[..., None], 0)
             g = g.masked_fill(~real[..., None], 0)
         read, _ = gated_delta_rule(q, k, v, g, beta)
-        return self.output((self.output_norm(read) * F.silu(self._heads(self.gate(x)))).flatten(2))
+        return self.output(self.output_norm(read, self._heads(self.gate(x))).flatten(2))
 
     def _heads(self, x: Tensor) -> Float[Tensor, "batch token head channel"]:
         return x.unflatten(-1, (self.num_heads, -1))

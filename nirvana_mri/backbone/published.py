@@ -84,7 +84,9 @@ def load_published(model: NirvanaLM, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _require_same(head: Tensor, embedding: Tensor | None) -> None:
-    if embedding is not None and not (head.shape == embedding.shape and torch.equal(head, embedding)):
+    if embedding is None or (head.is_meta and head.shape == embedding.shape):
+        return
+    if head.shape != embedding.shape or not torch.equal(head, embedding):
         raise CheckpointError(
             f"{_HEAD} differs from {_EMBEDDING}, but this model ties them; set tie_word_embeddings=False to load it"
         )
@@ -108,6 +110,12 @@ def _require_fit(name: str, tensor: Tensor, parameter: Tensor) -> None:
     if tensor.shape != parameter.shape:
         raise CheckpointError(
             f"{name} is {tuple(tensor.shape)}; this configuration needs {tuple(parameter.shape)}: another model's?"
+        )
+    if tensor.is_meta:
+        return
+    if parameter.is_meta:
+        raise CheckpointError(
+            f"the model has no memory for {name} (meta device); call model.to_empty(device=...) first"
         )
     if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
         raise CheckpointError(f"{name} ({tensor.dtype}) must hold finite floating-point numbers; damaged file?")

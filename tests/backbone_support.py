@@ -1,0 +1,73 @@
+"""What the tests of the backbone share: the ground truth's files, the measure of error, a tiny model."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from nirvana_mri.backbone import BackboneConfig, NirvanaLM, load_published
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+PREFIX = {torch.float64: "f64", torch.float32: "f32"}
+DTYPES = [torch.float64, torch.float32]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One file of the ground truth: all tensors under their names, and the header."""
+
+    info: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> "Truth":
+        with safe_open(folder / "nirvana" / f"{name}.safetensors", "pt") as file:
+            return cls(json.loads(file.metadata()["info"]), {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+
+    def under(self, prefix: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The tensors under a prefix, without it; floating-point ones in the dtype asked for."""
+        return {
+            key.removeprefix(prefix): value.to(dtype) if dtype and value.is_floating_point() else value
+            for key, value in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+    def model(self, dtype: torch.dtype, window_size: int | None) -> NirvanaLM:
+        model = NirvanaLM(BackboneConfig.from_published(self.info["config"], window_size=window_size)).to(dtype)
+        load_published(model, self.under("param."))
+        return model.eval().requires_grad_(False)
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    """max |a - b| / max |b|; shape and dtype must be the same."""
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    found, expected = found.detach(), expected.detach()
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def tiny_config(**changes: Any) -> BackboneConfig:
+    options: dict[str, Any] = dict(
+        vocab_size=29,
+        hidden_size=16,
+        num_layers=4,
+        num_heads=2,
+        concept_dim=4,
+        logit_dim=3,
+        intermediate_size=24,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    return BackboneConfig(**(options | changes))
+
+
+def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any) -> NirvanaLM:
+    return NirvanaLM(tiny_config(**changes), seed=seed).to(dtype).eval().requires_grad_(False)
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
