@@ -70,8 +70,8 @@ def simulate(
     source: str | Path | NDArray[Any],
     *,
     coils: int = 8,
-    noise: float = 0.01,
-    phase: float = 2.0,
+    noise: int | float = 0.01,
+    phase: int | float = 2.0,
     seed: int = 0,
     slices: Sequence[int] | None = None,
     volume: int | None = None,
@@ -89,7 +89,7 @@ def simulate(
     Raises: DataError for a picture that cannot be one (NaN, negative, all zero, too small, wrong rank); UsageError
     for settings that cannot work.
     """
-    settings = Simulation(coils, noise, phase, seed)
+    settings = Simulation(coils, float(noise), float(phase), seed)
     if isinstance(source, np.ndarray):
         what, geometry = "the array", Geometry()
         if source.ndim not in (2, 3) or source.dtype.kind not in "biufc":
@@ -151,9 +151,7 @@ def _checked_peak(pictures: NDArray[Any], numbers: tuple[int, ...], settings: Si
         raise DataError(f"{what}: the picture is all zero; choose another file or volume")
     empty = [n for n in numbers if sizes[n] == 0]
     if empty and settings.noise == 0:
-        raise DataError(
-            f"{what}: slice {empty[0]} is all zero, as its k-space would be; leave it out, or add noise"
-        )
+        raise DataError(f"{what}: slice {empty[0]} is all zero, as its k-space would be; leave it out, or add noise")
     return float(sizes.max())
 
 

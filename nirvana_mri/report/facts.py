@@ -1,0 +1,123 @@
+"""Scans and reconstructions as rows of (what, value), for tables on a terminal and on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nirvana_mri.eval.evaluate import Score
+from nirvana_mri.report.inspect import Inspection
+from nirvana_mri.volume import Volume
+
+Facts = list[tuple[str, str]]
+HASH_DIGITS = 12
+
+
+def scan_facts(found: Inspection) -> Facts:
+    """What a scan is."""
+    kind = "multi-coil" if found.multicoil else "single-coil"
+    origin = "simulated from a picture" if found.simulated else "not marked as simulated"
+    contrast = found.metadata.get("acquisition")
+    rows = [
+        ("file", f"{found.name} ({found.file_format}, {kind})"),
+        ("contrast", str(contrast) if contrast else ""),
+        ("slices, coils", f"{found.slices} slices, {found.coils} coil{'s' if found.coils > 1 else ''}"),
+        ("k-space matrix", f"{_by(found.matrix)} (readout × phase encoding)"),
+        ("picture matrix", _by(found.picture)),
+        ("voxel size", _lengths(found.voxel_mm)),
+        ("field of view", _lengths(found.field_of_view_mm)),
+        ("orientation", "known" if found.orientation_known else "unknown"),
+        ("sampling", f"{found.sampling}; {_sampled(found)}"),
+        ("calibration block", f"{_by(found.calibration)} samples"),
+        ("noise", f"at most {found.noise:.3g} (real part, one sample of one coil; slice {found.inspected_slice})"),
+        ("signal to noise", f"at least {found.snr:.0f} if fully sampled" if found.snr else "not measurable"),
+        ("target pictures", "in the file" if found.has_target else "none in the file"),
+        ("origin", origin),
+        *((_label(key), value) for key, value in _header_values(found)),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def reconstruction_facts(volume: Volume) -> Facts:
+    """How a volume was made."""
+    made = volume.provenance
+    sha256 = made.get("model_sha256")
+    model = f"{made.get('model')} (sha256 {sha256})" if sha256 else str(made.get("model") or "none: no learned part")
+    rows = [
+        ("method", str(made.get("method"))),
+        ("model", model),
+        ("sampling", sampling_words(volume)),
+        ("slices", number_ranges(volume.slices)),
+        ("voxels", f"{_by(volume.voxels.shape)}, {'complex' if volume.voxels.dtype.kind == 'c' else 'magnitude'}"),
+        ("toolkit", f"nirvana-mri {made.get('toolkit_version')}"),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def sampling_words(volume: Volume) -> str:
+    """The sampling that a reconstruction used, in words: kind, nominal and achieved acceleration."""
+    sampling = volume.provenance.get("sampling")
+    achieved = volume.provenance.get("acceleration")
+    words = _mask_words(sampling) if isinstance(sampling, dict) else str(sampling or "as acquired")
+    return f"{words}, achieved {achieved:.2f}x" if isinstance(achieved, int | float) else words
+
+
+def made_by(volume: Volume) -> str:
+    """Method and, where there is one, model with a short hash: for one line of output."""
+    sha256 = volume.provenance.get("model_sha256")
+    method = str(volume.provenance.get("method"))
+    return f"{method} (model {volume.provenance.get('model')} {sha256[:HASH_DIGITS]})" if sha256 else method
+
+
+def score_words(score: Score | None) -> str:
+    """SSIM and PSNR for a caption."""
+    return f"SSIM {score.ssim:.4f}   PSNR {score.psnr:.2f} dB" if score else ""
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """0, 1, 2, 5 as "0–2, 5"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs)
+
+
+def _mask_words(sampling: dict[str, Any]) -> str:
+    kind = sampling.get("mask") or sampling.get("kind")
+    if not kind:
+        return "as acquired"
+    nominal = sampling.get("accelerate") or sampling.get("acceleration")
+    words = f"{kind} {nominal:g}x" if isinstance(nominal, int | float) else str(kind)
+    extra = [f"{_label(key)} {sampling[key]}" for key in ("center_fraction", "seed") if sampling.get(key) is not None]
+    return f"{words} ({', '.join(extra)})" if extra else words
+
+
+def _header_values(found: Inspection) -> Iterable[tuple[str, str]]:
+    wanted = ("field_strength_t", "tr_ms", "te_ms", "ti_ms", "flip_angle_deg")
+    return [(key, f"{found.metadata[key]:g}") for key in wanted if isinstance(found.metadata.get(key), int | float)]
+
+
+def _sampled(found: Inspection) -> str:
+    columns = f"{found.measured_columns} of {found.matrix[1]} columns"
+    return f"{columns}, fully sampled" if found.fully_sampled else f"{columns}, {found.acceleration:.2f}x accelerated"
+
+
+def _by(numbers: Iterable[int]) -> str:
+    return " × ".join(str(n) for n in numbers)
+
+
+def _lengths(millimetres: tuple[float, float, float] | None) -> str:
+    """(slice, ny, nx) as a reader expects it: in plane first."""
+    if millimetres is None:
+        return "unknown: the file does not say"
+    slices, ny, nx = millimetres
+    return f"{ny:.4g} × {nx:.4g} mm in plane, {slices:.4g} mm through plane"
+
+
+def _label(key: str) -> str:
+    units = {"t": "[T]", "ms": "[ms]", "deg": "[°]"}
+    *words, last = key.split("_")
+    return " ".join([*words, units.get(last, last)])
