@@ -63,7 +63,7 @@ def test_an_image_seen_through_the_maps_is_nearly_real():
     maps, _ = estimate_maps(block, SHAPE)
     seen = combine(expand(image * turn, truth), maps)
     inside = image.abs() > 0
-    assert (seen[inside].real > 0.95 * seen[inside].abs()).float().mean() > 0.95
+    assert seen[inside].angle().abs().mean() < 0.06  # rad; the phase range of the object is 3
 
 
 def test_certainty_is_low_where_there_is_only_noise():

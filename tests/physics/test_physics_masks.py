@@ -146,12 +146,12 @@ def test_calibration_region_of_fastmri_columns_is_their_centre():
 
 def test_calibration_region_prefers_a_square_to_a_line():
     mask = np.zeros((64, 48), bool)
-    mask[28:37, 20:28] = True  # 9 x 8 about (32, 24)
-    mask[32] = True
-    assert calibration_region(mask) == (slice(28, 37), slice(20, 28))
+    mask[29:36, 21:27] = True  # 7 x 6 about (32, 24)
+    mask[32] = True  # 48 samples, more than the block's 42
+    assert calibration_region(mask) == (slice(29, 36), slice(21, 27))
     assert calibration_region(np.ones((6, 5), bool)) == (slice(0, 6), slice(0, 5))
     columns = np.broadcast_to(mask[30], mask.shape)
-    assert calibration_region(columns) == (slice(0, 64), slice(20, 28))
+    assert calibration_region(columns) == (slice(0, 64), slice(21, 27))
 
 
 def test_calibration_region_without_a_centre_is_empty():

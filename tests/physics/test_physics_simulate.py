@@ -35,6 +35,15 @@ def test_noise_has_the_promised_size():
     assert float(noise.abs().square().mean().sqrt()) == pytest.approx(0.05 * 10, rel=0.05)
 
 
+def test_slices_do_not_share_their_noise():
+    def noise(index):
+        settings = Simulation(coils=2, noise=0.1, seed=1)
+        silent = Simulation(coils=2, noise=0.0, seed=1)
+        return simulate_slice(picture(), settings, index, 3) - simulate_slice(picture(), silent, index, 3)
+
+    assert float((noise(0) - noise(1)).abs().mean() / noise(0).abs().mean()) > 1
+
+
 def test_a_complex_picture_keeps_its_phase_when_none_is_added():
     image = picture() * torch.exp(1j * torch.linspace(0, 3, 33))
     kspace = simulate_slice(image, Simulation(coils=4, noise=0.0, phase=0.0, seed=1))
