@@ -35,8 +35,8 @@ class ImageDecoderConfig:
 class Measurement:
     """What the decoder must agree with, for one slice, of order one.
 
-    ``adjoint`` is Aᴴy ``[ny nx]``; ``certainty`` ``[ny nx]`` says where the coil maps hold; ``sigma`` is the standard deviation of the
-    complex noise of one sample.
+    ``adjoint`` is Aᴴy ``[ny nx]``; ``certainty`` ``[ny nx]`` says where the coil maps hold; ``sigma`` is the standard
+    deviation of the complex noise of one sample.
     """
 
     operator: SenseOperator
@@ -76,7 +76,10 @@ class ImageDecoder(nn.Module):
             seen = torch.cat([torch.view_as_real(image).movedim(-1, 1), known], dim=1)
             image = image + _complex(unet(seen, tokens))
             image = torch.stack(
-                [self._consistent(one, measurement, cascade) for one, measurement in zip(image, measurements, strict=True)]
+                [
+                    self._consistent(one, measurement, cascade)
+                    for one, measurement in zip(image, measurements, strict=True)
+                ]
             )
         return image
 
@@ -90,9 +93,7 @@ class ImageDecoder(nn.Module):
     @staticmethod
     def _known(start: Tensor, measurements: Sequence[Measurement]) -> Float[Tensor, "batch 2 ny nx"]:
         """What no cascade changes: where the maps hold, and how loud the noise is."""
-        planes = [
-            torch.stack([one.certainty, torch.full_like(one.certainty, 10 * one.sigma)]) for one in measurements
-        ]
+        planes = [torch.stack([one.certainty, torch.full_like(one.certainty, 10 * one.sigma)]) for one in measurements]
         return torch.stack(planes).to(start.real.dtype)
 
 

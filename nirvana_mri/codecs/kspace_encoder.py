@@ -56,14 +56,14 @@ class KSpaceEncoder(nn.Module):
 def patch_states(
     hidden: Float[Tensor, "batch token channel"], grid: tuple[int, int]
 ) -> Float[Tensor, "batch gy gx channel"]:
-    """The language model's states at the patch positions: the first token is ``[begin]``, what follows the patches is not theirs."""
+    """The language model's states at the patch positions: the first token is ``[begin]``, what follows the patches is
+    not theirs.
+    """
     rows, columns = grid
     return hidden[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns))
 
 
-def log_magnitude(
-    kspace: Complex[Tensor, "coil ny nx"], mask: Bool[Tensor, "*mask"]
-) -> Float[Tensor, "ny nx"]:
+def log_magnitude(kspace: Complex[Tensor, "coil ny nx"], mask: Bool[Tensor, "*mask"]) -> Float[Tensor, "ny nx"]:
     """RSS magnitude of measured k-space in decades below its peak, mapped to 0 (six decades down, or not measured) … 1.
 
     Depends on ratios only, so scaling the data changes nothing.

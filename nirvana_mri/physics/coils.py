@@ -13,7 +13,9 @@ def rss(coil_images: Complex[Tensor, "*batch coil ny nx"]) -> Float[Tensor, "*ba
 def combine(
     coil_images: Complex[Tensor, "*batch coil ny nx"], maps: Complex[Tensor, "coil ny nx"]
 ) -> Complex[Tensor, "*batch ny nx"]:
-    """One complex image from coil images, weighted by unit-norm maps (Roemer 1990, white noise): the adjoint of :func:`expand`."""
+    """One complex image from coil images, weighted by unit-norm maps (Roemer 1990, white noise): the adjoint of
+    :func:`expand`.
+    """
     return (maps.conj() * coil_images).sum(dim=-3)
 
 
@@ -47,7 +49,7 @@ def walsh_maps(coil_images: Complex[Tensor, "coil ny nx"], window: int = 7) -> C
 def power_iterate(
     matrices: Complex[Tensor, "coil coil ny nx"], start: Complex[Tensor, "coil ny nx"], steps: int
 ) -> Complex[Tensor, "coil ny nx"]:
-    """Main eigenvector of a Hermitian matrix at every pixel, of unit length everywhere, also where the matrix is zero."""
+    """Main eigenvector of a Hermitian matrix at every pixel; of unit length also where the matrix is zero."""
     vectors = unit_norm(start)
     for _ in range(steps):
         vectors = unit_norm(torch.einsum("cdyx,dyx->cyx", matrices, vectors))
@@ -82,5 +84,7 @@ def compression_matrix(
 
 
 def compress(kspace: Complex[Tensor, "coil ny nx"], matrix: Complex[Tensor, "virtual coil"]) -> Tensor:
-    """Mix measured coils into virtual ones: complex ``[virtual, ny, nx]``. Holds in any space that is linear in k-space."""
+    """Mix measured coils into virtual ones: complex ``[virtual, ny, nx]``. Holds in any space that is linear in
+    k-space.
+    """
     return (matrix @ kspace.reshape(kspace.shape[0], -1)).reshape(matrix.shape[0], *kspace.shape[1:])

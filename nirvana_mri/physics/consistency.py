@@ -1,5 +1,7 @@
 """Data consistency: what was measured stays as it was measured."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Complex
 from torch import Tensor
@@ -25,8 +27,8 @@ def weighted_consistency(
 ) -> Complex[Tensor, "ny nx"]:
     """The image nearest to both the data and a prior image: argmin ‖Ax − y‖² + λ ‖x − image‖².
 
-    ``measured_adjoint`` is Aᴴy and ``prior_weight`` is λ > 0. Solved by ``steps`` conjugate gradients started at the prior
-    image (Aggarwal 2019, MoDL, eq. 9); differentiable in the image and in λ.
+    ``measured_adjoint`` is Aᴴy and ``prior_weight`` is λ > 0. Solved by ``steps`` conjugate gradients started at the
+    prior image (Aggarwal 2019, MoDL, eq. 9); differentiable in the image and in λ.
     """
 
     def system(x: Tensor) -> Tensor:
@@ -35,7 +37,9 @@ def weighted_consistency(
     return conjugate_gradient(system, measured_adjoint + prior_weight * image, image, steps)
 
 
-def conjugate_gradient(system, right: Tensor, start: Tensor, steps: int, tolerance: float = 0.0) -> Tensor:
+def conjugate_gradient(
+    system: Callable[[Tensor], Tensor], right: Tensor, start: Tensor, steps: int, tolerance: float = 0.0
+) -> Tensor:
     """Solve ``system(x) = right`` for a Hermitian positive system by at most ``steps`` conjugate gradients.
 
     Stops early, when ``tolerance`` is above zero, at a residual of that share of the right side's norm.
@@ -65,4 +69,6 @@ def _energy(x: Tensor) -> Tensor:
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """0 / 0 is 0: a solved system takes no further step."""
     solved = denominator <= 0
-    return torch.where(solved, torch.zeros_like(numerator), numerator / torch.where(solved, torch.ones_like(denominator), denominator))
+    return torch.where(
+        solved, torch.zeros_like(numerator), numerator / torch.where(solved, torch.ones_like(denominator), denominator)
+    )

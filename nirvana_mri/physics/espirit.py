@@ -11,32 +11,33 @@ from nirvana_mri.physics.fourier import ifft2c
 
 KERNEL = 6  # taps per axis; what BART's ecalib uses
 SIGNAL_SPACE = 1e-3  # eigenvalues of the calibration Gram matrix above this share of the largest span the signal
+ROWS = 16  # of the picture whose coil matrices are held at once
 COARSE = 4  # eigenvectors are first found on a grid this many times coarser, then refined
 
 
 def estimate_maps(
     calibration: Complex[Tensor, "coil ky kx"], shape: tuple[int, int]
 ) -> tuple[Complex[Tensor, "coil ny nx"], Float[Tensor, "ny nx"]]:
-    """Coil maps for a picture of ``shape`` (ny, nx), of unit RSS everywhere, never cropped to zero, and their certainty.
+    """Coil maps for a picture of ``shape`` (ny, nx), of unit RSS everywhere, never cropped to zero, and their
+    certainty.
 
-    The certainty is ESPIRiT's eigenvalue: near 1 where one set of maps explains the calibration data, small where there is
-    only noise. BART's ``ecalib`` cuts its maps where it falls below 0.8; here the maps stay whole, and a method may use it as a prior.
+    The certainty is ESPIRiT's eigenvalue: near 1 where one set of maps explains the calibration data, small where there
+    is only noise. BART's ``ecalib`` cuts its maps where it falls below 0.8; here the maps stay whole, and a method may
+    use it as a prior.
 
     ``calibration`` is the fully sampled centre of k-space: its zero frequency sits at (ky // 2, kx // 2) and a step of
-    one index is one step of the picture's k-space. The phase of the calibration picture is put into the maps, so that an image seen through
-    them is nearly real. A block too small for a kernel gives the low-resolution coil pictures instead.
+    one index is one step of the picture's k-space. The phase of the calibration picture is put into the maps, so that
+    an image seen through them is nearly real. A block too small for a kernel gives the low-resolution coil pictures
+    instead.
     """
     low = low_resolution(calibration, shape)
     if calibration.shape[0] == 1 or min(calibration.shape[1:]) < 3:
         return unit_norm(low), torch.ones(shape, dtype=low.real.dtype, device=low.device)
     kernels = signal_kernels(calibration)
-    coarse = tuple(max(math.ceil(n / COARSE), min(n, 2 * KERNEL)) for n in shape)
+    coarse = (_coarse(shape[0]), _coarse(shape[1]))
     start = low_resolution(calibration, coarse)
     vectors = power_iterate(_to_grid(kernels, coarse), start, steps=20)
-    vectors = _nearest(vectors, shape)
-    matrices = _to_grid(kernels, shape)
-    vectors = power_iterate(matrices, vectors, steps=3)
-    certainty = rss(torch.einsum("cdyx,dyx->cyx", matrices, vectors)).clamp(0, 1)
+    vectors, certainty = _refine(kernels, _nearest(vectors, shape))
     phase = combine(low, vectors)
     size = phase.abs()
     floor = size.max() * 1e-9
@@ -56,7 +57,8 @@ def low_resolution(calibration: Complex[Tensor, "coil ky kx"], shape: tuple[int,
 
 
 def signal_kernels(calibration: Complex[Tensor, "coil ky kx"]) -> Complex[Tensor, "coil coil ty tx"]:
-    """Correlation kernels of the signal space: at a pixel their transform is the coil matrix whose main eigenvector is the map.
+    """Correlation kernels of the signal space: at a pixel their transform is the coil matrix whose main eigenvector is
+    the map.
 
     Taps run from −(K−1) to K−1 on each axis.
     """
@@ -75,9 +77,31 @@ def signal_kernels(calibration: Complex[Tensor, "coil ky kx"]) -> Complex[Tensor
     return kernels / (size_y * size_x)
 
 
-def _to_grid(kernels: Complex[Tensor, "coil coil ty tx"], shape: tuple[int, int]) -> Complex[Tensor, "coil coil ny nx"]:
+def _coarse(n: int) -> int:
+    return max(math.ceil(n / COARSE), min(n, 2 * KERNEL))
+
+
+def _refine(
+    kernels: Complex[Tensor, "coil coil ty tx"], vectors: Complex[Tensor, "coil ny nx"]
+) -> tuple[Complex[Tensor, "coil ny nx"], Float[Tensor, "ny nx"]]:
+    """Sharpen nearly right eigenvectors on the fine grid; and their eigenvalues. By a few rows at a time: the matrices
+    of a whole picture would be a hundred times its size.
+    """
+    shape = (vectors.shape[1], vectors.shape[2])
+    refined, values = torch.empty_like(vectors), torch.empty(shape, dtype=vectors.real.dtype, device=vectors.device)
+    for first in range(0, shape[0], ROWS):
+        rows = slice(first, min(first + ROWS, shape[0]))
+        matrices = _to_grid(kernels, shape, rows)
+        refined[:, rows] = power_iterate(matrices, vectors[:, rows], steps=3)
+        values[rows] = rss(torch.einsum("cdyx,dyx->cyx", matrices, refined[:, rows])).clamp(0, 1)
+    return refined, values
+
+
+def _to_grid(
+    kernels: Complex[Tensor, "coil coil ty tx"], shape: tuple[int, int], rows: slice = slice(None)
+) -> Complex[Tensor, "coil coil rows nx"]:
     """Transform few taps to many pixels by two small matrix products, far cheaper than padded FFTs."""
-    waves_y = _waves(kernels.shape[2], shape[0], kernels)
+    waves_y = _waves(kernels.shape[2], shape[0], kernels)[rows]
     waves_x = _waves(kernels.shape[3], shape[1], kernels)
     return torch.einsum("yt,cdts,xs->cdyx", waves_y, kernels, waves_x)
 

@@ -1,5 +1,6 @@
 """Centred, orthonormal Fourier transforms without shift copies."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -30,8 +31,10 @@ def ifft1c(kspace: Complex[Tensor, "*batch"], dim: int = -1) -> Complex[Tensor, 
     return _centred(kspace, (dim,), torch.fft.ifftn)
 
 
-def _centred(x: Tensor, dims: tuple[int, ...], transform) -> Tensor:
-    """Centre by signs where an axis is even (shift theorem: a half-length shift is a ±1 checkerboard), by a roll where odd."""
+def _centred(x: Tensor, dims: tuple[int, ...], transform: Callable[..., Tensor]) -> Tensor:
+    """Centre by signs where an axis is even (shift theorem: a half-length shift is a ±1 checkerboard), by a roll where
+    odd.
+    """
     odd = [dim for dim in dims if x.shape[dim] % 2]
     if odd:
         shifted = torch.fft.ifftshift(x, dim=odd)

@@ -13,9 +13,9 @@ def noise_energy(kspace: Complex[Tensor, "coil ny nx"], mask: Bool[Tensor, "*mas
     """Expected noise energy of one k-space sample, summed over the coils: 2 σ² times the number of coils.
 
     Taken from the corners of k-space, where an object leaves least: the median over measured samples outside the
-    inscribed ellipse (the outer rim where a mask leaves fewer than 64 there), corrected from median to mean of a chi-square with two degrees of freedom per
-    coil. An upper bound in the sense that what signal is left there counts as noise. The orthonormal transform keeps
-    it, so it is also the noise energy of one pixel of the coil images.
+    inscribed ellipse (the outer rim where a mask leaves fewer than 64 there), corrected from median to mean of a
+    chi-square with two degrees of freedom per coil. An upper bound in the sense that what signal is left there counts
+    as noise. The orthonormal transform keeps it, so it is also the noise energy of one pixel of the coil images.
     """
     coils, ny, nx = kspace.shape
     measured = mask.expand(ny, nx)

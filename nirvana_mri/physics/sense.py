@@ -14,9 +14,9 @@ from nirvana_mri.physics.fourier import fft1c, fft2c, ifft1c, ifft2c
 class SenseOperator:
     """Linear map from a complex image ``[ny nx]`` to measured data ``[coil ny nx]``, zero where nothing was measured.
 
-    ``mask`` is True where measured. A mask ``[nx]`` says that every measured column has its whole readout: the data then
-    live in hybrid space (rows are picture rows, columns are phase encodings) and one 1-D transform suffices. A mask
-    ``[ny nx]`` is the general case, with data in k-space.
+    ``mask`` is True where measured. A mask ``[nx]`` says that every measured column has its whole readout: the data
+    then live in hybrid space (rows are picture rows, columns are phase encodings) and one 1-D transform suffices. A
+    mask ``[ny nx]`` is the general case, with data in k-space.
     """
 
     maps: Complex[Tensor, "coil ny nx"]

@@ -1,4 +1,6 @@
-"""Multi-coil k-space from a picture: coil fields, smooth phase, noise. Whatever comes from here must be stamped "simulated"."""
+"""Multi-coil k-space from a picture: coil fields, smooth phase, noise. Whatever comes from here must be stamped
+"simulated".
+"""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +53,9 @@ def simulate_slice(
     generator = np.random.default_rng([settings.seed, index, 1])
     if settings.phase:
         # one phase for the volume: the field that causes it does not jump between slices
-        turn = smooth_phase((image.shape[-2], image.shape[-1]), settings.phase, np.random.default_rng([settings.seed, 2]))
+        turn = smooth_phase(
+            (image.shape[-2], image.shape[-1]), settings.phase, np.random.default_rng([settings.seed, 2])
+        )
         image = image * torch.polar(torch.ones_like(turn), turn).to(image.dtype)
     kspace = fft2c(expand(image, fields))
     brightest = float(image.abs().max()) if peak is None else peak
@@ -63,8 +67,9 @@ def simulate_slice(
 def loop_fields(coils: int, shape: tuple[int, int], seed: int, height: float = 0.0) -> Complex[Tensor, "coil ny nx"]:
     """Receive fields of wire loops on a cylinder round the picture, by the law of Biot and Savart.
 
-    ``height`` is the slice's place along the cylinder, in half fields of view. The RSS over the coils is 1 everywhere, so that the
-    RSS picture of noiseless simulated data is the picture that went in. The places and sizes of the loops are drawn from the seed; by reciprocity the field is Bx − i By.
+    ``height`` is the slice's place along the cylinder, in half fields of view. The RSS over the coils is 1 everywhere,
+    so that the RSS picture of noiseless simulated data is the picture that went in. The places and sizes of the loops
+    are drawn from the seed; by reciprocity the field is Bx − i By.
     """
     draw = np.random.default_rng([seed, 3])
     rings = 1 if coils < 8 else 2
@@ -73,9 +78,7 @@ def loop_fields(coils: int, shape: tuple[int, int], seed: int, height: float = 0
     radius = draw.uniform(0.45, 0.9) * (1 + draw.normal(0, 0.06, coils)) * (1.3 if coils < 5 else 1.0)
     along = (np.arange(coils) % rings - (rings - 1) / 2) * draw.uniform(0.4, 0.8) + draw.normal(0, 0.05, coils)
     aspect = draw.uniform(0.8, 1.25)
-    grid_y, grid_x = np.meshgrid(
-        np.linspace(-1, 1, FIELD_GRID) * aspect, np.linspace(-1, 1, FIELD_GRID), indexing="ij"
-    )
+    grid_y, grid_x = np.meshgrid(np.linspace(-1, 1, FIELD_GRID) * aspect, np.linspace(-1, 1, FIELD_GRID), indexing="ij")
     points = np.stack([grid_x, grid_y, np.full_like(grid_x, height)], -1)
     fields = np.stack([_loop_field(points, *loop) for loop in zip(angles, distance, radius, along, strict=True)])
     planes = torch.from_numpy(np.concatenate([fields.real, fields.imag])).float()[None]

@@ -24,7 +24,9 @@ BACKBONES = ("random", "none")
 
 @dataclass(frozen=True)
 class NirvanaReconConfig:
-    """A whole model. ``backbone`` says what stands in the middle: ``random`` or, as an ablation, ``none`` (tokens pass straight on)."""
+    """A whole model. ``backbone`` says what stands in the middle: ``random`` or, as an ablation, ``none`` (tokens pass
+    straight on).
+    """
 
     lm: BackboneConfig
     encoder: KSpaceEncoderConfig
@@ -72,8 +74,8 @@ class NirvanaReconConfig:
 class NirvanaRecon(nn.Module):
     """Reconstruct slices with a language model in the middle, whose weights never move.
 
-    The backbone is frozen here, by the wiring: its parameters ask for no gradient and it stays in eval mode, while gradients
-    pass through it to the encoder.
+    The backbone is frozen here, by the wiring: its parameters ask for no gradient and it stays in eval mode, while
+    gradients pass through it to the encoder.
     """
 
     def __init__(self, config: NirvanaReconConfig) -> None:

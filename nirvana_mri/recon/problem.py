@@ -5,19 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from nirvana_mri.errors import ScanError
 from nirvana_mri.physics.coils import compress, compression_matrix, rss
 from nirvana_mri.physics.espirit import estimate_maps
 from nirvana_mri.physics.fourier import fft1c, ifft1c, ifft2c
-from nirvana_mri.physics.sampling import calibration_region
 from nirvana_mri.physics.noise import noise_energy
+from nirvana_mri.physics.sampling import calibration_region
 from nirvana_mri.physics.sense import SenseOperator
 
 CALIBRATION_LINES = 32  # of a longer calibration region the central part is used: maps are smooth, time is not free
-CALIBRATION_ENERGY = 0.999  # share of the calibration energy that virtual coils keep; 0.995 costs CG-SENSE 0.2 dB on a real head coil
+CALIBRATION_ENERGY = (
+    0.999  # share of the calibration energy that virtual coils keep; 0.995 costs CG-SENSE 0.2 dB on a real head coil
+)
 MOST_VIRTUAL_COILS = 12
 
 
@@ -25,10 +27,11 @@ MOST_VIRTUAL_COILS = 12
 class SliceProblem:
     """Measured data of one slice, normalised, coil-compressed, with the maps that explain them.
 
-    ``data`` is complex64 ``[coil ny nx]``: in hybrid space, the readout transformed and cropped to the picture, where the
-    mask is by column only; else in k-space. ``certainty`` ``[ny nx]`` is the share of the signal that the maps explain
-    (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured, on the
-    problem's own intensity scale; a picture times ``scale`` is on the scan's. ``rss_zero_filled`` ``[ny nx]`` comes from all coils.
+    ``data`` is complex64 ``[coil ny nx]``: in hybrid space, the readout transformed and cropped to the picture, where
+    the mask is by column only; else in k-space. ``certainty`` ``[ny nx]`` is the share of the signal that the maps
+    explain (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured,
+    on the problem's own intensity scale; a picture times ``scale`` is on the scan's. ``rss_zero_filled`` ``[ny nx]``
+    comes from all coils.
     """
 
     data: Complex[Tensor, "coil ny nx"]
@@ -49,8 +52,8 @@ class SliceProblem:
     def finish(self, image: Complex[Tensor, "ny nx"], combine: str = "rss") -> Tensor:
         """The picture on the scan's intensity scale, cropped: float ``[ny nx]``.
 
-        ``rss`` adds the noise floor that a root sum of squares of noisy coils has and a combined image lacks,
-        √(|x|² + (C−1)/C · noise energy), so that all methods are compared with fastMRI's target alike; ``sense`` does not.
+        ``rss`` adds the noise floor that a root sum of squares of noisy coils has and a combined image lacks, √(|x|² +
+        (C−1)/C · noise energy), so that all methods are compared with fastMRI's target alike; ``sense`` does not.
         """
         picture = image.abs()
         if combine == "rss":
@@ -68,8 +71,9 @@ def prepare_slice(
 ) -> SliceProblem:
     """Turn measured k-space complex64 ``[coil ny nx]`` into a problem that every method can solve.
 
-    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. The data are divided by a
-    power of two, so that no intermediate square leaves the range of float32 and scaling the scan by two changes no bit. Raises ScanError where no sample, or only zeros, were measured.
+    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. The data are
+    divided by a power of two, so that no intermediate square leaves the range of float32 and scaling the scan by two
+    changes no bit. Raises ScanError where no sample, or only zeros, were measured.
     """
     sampled = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
     raw = torch.from_numpy(np.ascontiguousarray(kspace)).to(device)

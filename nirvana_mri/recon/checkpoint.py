@@ -1,0 +1,147 @@
+"""One file holds a model: weights, configuration, the backbone's fingerprint, the split and the mask recipe."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nirvana_mri import __version__
+from nirvana_mri.backbone import sha256
+from nirvana_mri.errors import CheckpointError, UsageError
+from nirvana_mri.io.atomic import atomic_path
+from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+
+FORMAT = "nirvana-mri-model/1"
+SHIPPED = ("nano",)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready to reconstruct, with what its file says of it.
+
+    ``sha256`` names the file's bytes; ``covers`` says what it was trained for, ``training`` how (data, split, masks).
+    """
+
+    model: NirvanaRecon
+    name: str
+    sha256: str
+    backbone_sha256: str
+    covers: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.name}, sha256 {self.sha256[:12]}, not for clinical use)"
+
+
+def save_checkpoint(
+    model: NirvanaRecon,
+    path: Path,
+    *,
+    covers: Mapping[str, Any],
+    training: Mapping[str, Any],
+    codec_dtype: torch.dtype = torch.float32,
+    codecs: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write the whole model, atomically. The backbone goes as bfloat16 where that loses nothing, else as it is.
+
+    ``codecs`` replaces the codecs' own weights (an average of them, say), by the names of ``model.state_dict()``.
+    """
+    state = {**model.state_dict(), **(codecs or {})}
+    tensors = {name: _packed(name, tensor.detach().cpu(), codec_dtype) for name, tensor in state.items()}
+    metadata = {
+        "format": FORMAT,
+        "toolkit_version": __version__,
+        "config": json.dumps(model.config.as_dict()),
+        "backbone_sha256": backbone_sha256(model),
+        "covers": json.dumps(covers),
+        "training": json.dumps(training),
+        "notice": "not for clinical use",
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def _packed(name: str, tensor: Tensor, codec_dtype: torch.dtype) -> Tensor:
+    if name.startswith("backbone."):
+        short = tensor.bfloat16()
+        return short.contiguous() if torch.equal(short.to(tensor.dtype), tensor) else tensor.contiguous()
+    return tensor.to(codec_dtype).contiguous()
+
+
+def backbone_sha256(model: NirvanaRecon) -> str:
+    """The fingerprint of the language model's weights; ``none`` where the model has none."""
+    return "none" if model.backbone is None else sha256(model.backbone)
+
+
+def load_model(name: str | Path = "nano", device: str | torch.device = "cpu") -> LoadedModel:
+    """The shipped model of that name, or the model in a checkpoint file.
+
+    Raises UsageError for a name that is neither, CheckpointError for a file that is no checkpoint of ours, is damaged,
+    or holds a backbone whose fingerprint is not the one it was trained with.
+    """
+    path = _locate(name)
+    stamp = path.stat()
+    return _load(path, stamp.st_mtime_ns, stamp.st_size, str(device))
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
+    metadata, tensors = _read(path)
+    try:
+        config = NirvanaReconConfig.from_dict(json.loads(metadata["config"]))
+        covers, training = json.loads(metadata["covers"]), json.loads(metadata["training"])
+        model = NirvanaRecon(config)
+        model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+        reason = " ".join(str(problem).split())[:200]
+        raise CheckpointError(
+            f"{path}: not a complete model of this version ({reason}); was it made by `train`?"
+        ) from problem
+    model.requires_grad_(False).eval().to(device)
+    found = backbone_sha256(model)
+    if found != metadata.get("backbone_sha256"):
+        raise CheckpointError(
+            f"{path}: its backbone is {found[:12]}, not the one it was trained with; the file is damaged"
+        )
+    return LoadedModel(model, path.stem, _file_sha256(path), found, covers, training)
+
+
+def _locate(name: str | Path) -> Path:
+    if str(name) in SHIPPED:
+        path = Path(str(resources.files("nirvana_mri") / "weights" / f"{name}.safetensors"))
+        if not path.is_file():
+            raise CheckpointError(
+                f"the shipped model {name!r} is missing from this installation; reinstall nirvana-mri"
+            )
+        return path
+    path = Path(name)
+    if not path.is_file():
+        raise UsageError(f"model {str(name)!r} is neither a file nor a shipped model ({', '.join(SHIPPED)})")
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path}: format is {metadata.get('format')!r}; expected {FORMAT!r}, as `train` writes it"
+                )
+            return metadata, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (safetensors.SafetensorError, OSError) as problem:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({problem}); is it complete?") from problem
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,91 @@
+"""Pictures made various: other contrasts, sizes, turns and details, before k-space is simulated from them."""
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from nirvana_mri.physics.fourier import fft2c, ifft2c
+
+SMALLEST = 112  # pixels a side
+
+
+def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -> Complex[Tensor, "ny nx"]:
+    """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
+    ``largest``.
+
+    It is turned, flipped, recontrasted, shaded, sometimes strewn with sharp shapes, set in a wider or tighter field of
+    view, and at last low-passed to a smaller matrix by cutting its k-space, as a scanner does: truncation ringing
+    included.
+    """
+    turned = np.rot90(picture, int(draw.integers(4)) if draw.random() < 0.5 else 0)
+    if draw.random() < 0.5:
+        turned = np.flip(turned, int(draw.integers(2)))
+    image = torch.from_numpy(np.ascontiguousarray(turned, dtype=np.float32))
+    image = recontrast(image / image.max(), draw)
+    if draw.random() < 0.35:
+        image = strew(image, draw)
+    image = image * shading((image.shape[0], image.shape[1]), draw)
+    image = set_field_of_view(image, draw)
+    return low_pass(image, draw, largest)
+
+
+def recontrast(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """A random monotone intensity curve; one in five times the object's intensities are turned over."""
+    if draw.random() < 0.2:
+        inside = image > 0.08
+        image = torch.where(inside, 1.05 - image, image)
+    return image ** float(draw.uniform(0.6, 1.5))
+
+
+def shading(shape: tuple[int, int], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """A slow multiplicative field, as uneven coils leave it."""
+    coarse = torch.from_numpy(draw.normal(0, 0.35, (1, 1, 3, 3)).astype(np.float32))
+    return torch.nn.functional.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0].exp()
+
+
+def strew(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """Sharp ellipses and thin bars added inside the object: detail that no training head has, lesions among it."""
+    ny, nx = image.shape
+    y, x = torch.meshgrid(torch.arange(ny), torch.arange(nx), indexing="ij")
+    inside = image > 0.1
+    for _ in range(int(draw.integers(2, 14))):
+        angle, cy, cx = draw.uniform(0, np.pi), draw.uniform(0, ny), draw.uniform(0, nx)
+        long, short = draw.uniform(2, 0.12 * ny), draw.uniform(0.6, 5)
+        u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+        v = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        shape = ((u / long) ** 2 + (v / short) ** 2 < 1) & inside
+        image = torch.where(shape, image * float(draw.uniform(0.2, 1.9)) + float(draw.uniform(0, 0.15)), image)
+    return image.clamp(0, 1.5)
+
+
+def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """The object's bounding box with a random margin: wide, tight, or a little cut, off centre."""
+    rows = torch.nonzero((image > 0.06).any(1)).flatten()
+    columns = torch.nonzero((image > 0.06).any(0)).flatten()
+    if len(rows) < 16 or len(columns) < 16:
+        return image
+    sides = []
+    for first, last in ((int(rows[0]), int(rows[-1])), (int(columns[0]), int(columns[-1]))):
+        extent = last - first + 1
+        sides += [(int(draw.uniform(-0.03, 0.18) * extent), first), (int(draw.uniform(-0.03, 0.18) * extent), last)]
+    (top, first_row), (bottom, last_row), (left, first_column), (right, last_column) = sides
+    ny, nx = image.shape
+    pads = (
+        left - first_column, last_column + right + 1 - nx,
+        top - first_row, last_row + bottom + 1 - ny,
+    )  # fmt: skip
+    return torch.nn.functional.pad(image, pads)
+
+
+def low_pass(image: Float[Tensor, "ny nx"], draw: np.random.Generator, largest: int) -> Complex[Tensor, "ny nx"]:
+    """The picture on a smaller, even matrix, by cutting its k-space."""
+    share = float(draw.uniform(0.72, 1.0))
+    sizes = []
+    for n in image.shape:
+        wanted = min(n * share * float(draw.uniform(0.92, 1.08)), largest, n)
+        sizes.append(max(int(wanted), min(SMALLEST, n)) // 2 * 2)
+    kspace = fft2c(image.to(torch.complex64))
+    top, left = (n // 2 - m // 2 for n, m in zip(image.shape, sizes, strict=True))
+    small = ifft2c(kspace[top : top + sizes[0], left : left + sizes[1]].contiguous())
+    return small / small.abs().max()

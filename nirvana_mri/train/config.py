@@ -1,0 +1,90 @@
+"""What a training run is made of."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nirvana_mri.errors import UsageError
+
+STAGES = ("encoder", "decoder", "joint")
+
+
+@dataclass(frozen=True)
+class MaskRecipe:
+    """Which samplings training draws from: a kind, an acceleration, and calibration lines to go with it.
+
+    The centre fraction is ``calibration / acceleration`` (0.32 gives fastMRI's 0.08 at 4x and 0.04 at 8x), varied by
+    ±25 %.
+    """
+
+    kinds: tuple[str, ...] = ("equispaced_fraction", "random", "poisson", "equispaced", "magic")
+    kind_weights: tuple[float, ...] = (0.45, 0.2, 0.15, 0.1, 0.1)
+    accelerations: tuple[int, ...] = (3, 4, 4, 4, 5, 6, 8)
+    calibration: float = 0.32
+
+    def __post_init__(self) -> None:
+        if len(self.kinds) != len(self.kind_weights) or not self.kinds:
+            raise UsageError(
+                f"{len(self.kinds)} mask kinds with {len(self.kind_weights)} weights; expected as many, at least one"
+            )
+        if not math.isclose(sum(self.kind_weights), 1.0):
+            raise UsageError(f"mask weights {self.kind_weights} sum to {sum(self.kind_weights)}; expected 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run: what it reads, what it trains, for how long, and where it leaves its checkpoints.
+
+    ``data`` is a folder (or one file) of fully sampled fastMRI-style scans (.h5) and of pictures (.nii, .nii.gz, .npy),
+    whose k-space is then simulated on the fly and so stamped. ``rows`` is the height in pixels of the strip of each
+    slice that one step looks at (hybrid space lets the readout be cut without loss); ``held_out`` names subjects (file
+    name stems) kept for validation, which ``validation_fraction`` chooses by seed when none are named. ``emphasis``
+    names subjects drawn twice as often.
+    """
+
+    data: Path
+    out: Path
+    preset: str = "nano"
+    stage: str = "joint"
+    backbone: str = "random"
+    steps: int = 8000
+    learning_rate: float = 5e-4
+    warm_up: int = 200
+    average: float = 0.998
+    clip: float = 1.0
+    l1_weight: float = 1.0
+    rows: int = 128
+    largest: int = 256
+    seed: int = 0
+    workers: int = 1
+    threads: int = 0
+    device: str = "cpu"
+    resume: bool = False
+    start_from: str | None = None
+    held_out: tuple[str, ...] = ()
+    emphasis: tuple[str, ...] = ()
+    validation_fraction: float = 0.1
+    validate_every: int = 500
+    checkpoint_every: int = 250
+    masks: MaskRecipe = field(default_factory=MaskRecipe)
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise UsageError(f"stage is {self.stage!r}; expected one of {', '.join(STAGES)}")
+        for name in ("steps", "rows", "largest", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 < self.learning_rate < 1:
+            raise UsageError(f"learning rate is {self.learning_rate}; expected between 0 and 1")
+        if not 0 <= self.validation_fraction < 1:
+            raise UsageError(f"validation fraction is {self.validation_fraction}; expected 0 to below 1")
+        if not 0 <= self.average < 1:
+            raise UsageError(f"average is {self.average}; expected 0 (no averaging) to below 1")
+
+    def recipe(self) -> dict[str, Any]:
+        """What decides the weights that come out, JSON-ready; no path of this machine."""
+        values = asdict(self)
+        for name in ("data", "out", "resume", "workers", "threads", "device", "start_from"):
+            del values[name]
+        return values

@@ -1,0 +1,176 @@
+"""Training examples: a slice, a mask, a target; a function of the seed and the step alone, so that resuming repeats
+nothing.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nirvana_mri.errors import DataError, ScanError
+from nirvana_mri.io.nifti import SUFFIXES, read_image_volume
+from nirvana_mri.io.open import open_scan
+from nirvana_mri.physics.coils import rss
+from nirvana_mri.physics.fourier import ifft2c
+from nirvana_mri.physics.masks import make_mask
+from nirvana_mri.physics.sampling import apply_within
+from nirvana_mri.physics.sense import SenseOperator
+from nirvana_mri.physics.simulate import Simulation, simulate_slice
+from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
+from nirvana_mri.scan import Scan
+from nirvana_mri.train.augment import vary_picture
+from nirvana_mri.train.config import MaskRecipe, TrainConfig
+
+SCAN_SUFFIXES = (".h5", ".hdf5")
+LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
+LARGEST_2D = 160  # pixels a side of simulated examples whose mask needs the whole plane
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A problem, its fully sampled RSS picture on the problem's scale, and the SSIM data range."""
+
+    problem: SliceProblem
+    target: Float[Tensor, "ny nx"]
+    data_range: float
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One file: a scan with measured k-space, or a volume of pictures to simulate from."""
+
+    name: str
+    scan: Scan | None = None
+    pictures: np.ndarray | None = None
+    isotropic: bool = False
+
+    def fully_sampled_slice(
+        self, draw: np.random.Generator, largest: int
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """k-space complex64 ``[coil ny nx]``, what of it was acquired, and the crop of the picture."""
+        if self.scan is not None:
+            index = int(draw.integers(self.scan.shape[0]))
+            return self.scan.kspace[index], self.scan.acquired, self.scan.crop
+        assert self.pictures is not None
+        picture = pick_slice(self.pictures, self.isotropic, draw)
+        image = vary_picture(picture, draw, largest)
+        coils = int(draw.choice([1, 2, 4, 6, 8, 8, 10, 12, 16]))
+        noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
+        settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
+        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8).numpy()
+        return kspace, np.ones(kspace.shape[-1], dtype=bool), (kspace.shape[1], kspace.shape[2])
+
+
+def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator) -> np.ndarray:
+    """One slice with something in it; of isotropic volumes two in five are cut across another axis."""
+    axis = int(draw.choice([0, 1, 2], p=[0.6, 0.2, 0.2])) if isotropic else 0
+    content = pictures.mean(axis=tuple(other for other in range(3) if other != axis))
+    return np.take(pictures, int(draw.choice(np.flatnonzero(content >= LEAST_SIGNAL * content.max()))), axis)
+
+
+def open_subjects(data: Path) -> list[Subject]:
+    """Every scan and picture volume in a folder (or one file), by name. DataError where there is none."""
+    paths = sorted(data.iterdir()) if data.is_dir() else [data]
+    subjects = [_open_subject(path) for path in paths if path.name.lower().endswith((*SCAN_SUFFIXES, *SUFFIXES))]
+    if not subjects:
+        raise DataError(f"{data}: nothing to train on; expected scans (.h5) or pictures ({', '.join(SUFFIXES)})")
+    return subjects
+
+
+def _open_subject(path: Path) -> Subject:
+    name = path.name.split(".")[0]
+    if path.name.lower().endswith(SCAN_SUFFIXES):
+        scan = open_scan(path)
+        if not scan.fully_sampled:
+            raise ScanError(f"{path}: undersampled, so there is no truth to train on; use fully sampled scans")
+        return Subject(name, scan=scan)
+    pictures, geometry = read_image_volume(path)
+    pictures = np.abs(pictures).astype(np.float32)
+    voxel = geometry.voxel_mm
+    return Subject(name, pictures=pictures, isotropic=voxel is not None and max(voxel) < 1.5 * min(voxel))
+
+
+def split_subjects(subjects: list[Subject], config: TrainConfig) -> tuple[list[Subject], list[Subject]]:
+    """(training, validation), by subject: one file's slices never stand on both sides."""
+    names = [subject.name for subject in subjects]
+    unknown = set(config.held_out) - set(names)
+    if unknown:
+        raise DataError(f"held-out subjects {sorted(unknown)} are not in {config.data}; it holds {names}")
+    held_out = set(config.held_out)
+    if not held_out and len(names) > 1 and config.validation_fraction:
+        count = max(1, round(config.validation_fraction * len(names)))
+        held_out = set(np.random.default_rng(config.seed).permutation(names)[:count].tolist())
+    training = [subject for subject in subjects if subject.name not in held_out]
+    if not training:
+        raise DataError(f"all {len(names)} subjects are held out; nothing is left to train on")
+    return training, [subject for subject in subjects if subject.name in held_out]
+
+
+class Examples(Dataset[Example]):
+    """Item n is the example of step n, whoever asks for it, in whatever order."""
+
+    def __init__(self, subjects: list[Subject], config: TrainConfig, stream: int, whole: bool = False) -> None:
+        self.subjects = subjects
+        self.config = config
+        self.stream = stream
+        self.whole = whole
+        weights = np.array([2.0 if subject.name in config.emphasis else 1.0 for subject in subjects])
+        self.weights = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> Example:
+        draw = np.random.default_rng([self.config.seed, self.stream, step])
+        subject = self.subjects[int(draw.choice(len(self.subjects), p=self.weights))]
+        return make_example(subject, draw, self.config, self.whole)
+
+
+def make_example(subject: Subject, draw: np.random.Generator, config: TrainConfig, whole: bool = False) -> Example:
+    """Draw a slice and a sampling, measure, and keep a strip of rows (all of them with ``whole`` or a 2-D mask)."""
+    recipe = config.masks
+    kind = str(draw.choice(recipe.kinds, p=recipe.kind_weights))
+    planar = kind == "poisson"
+    kspace, acquired, crop = subject.fully_sampled_slice(draw, LARGEST_2D if planar else config.largest)
+    mask = apply_within(draw_mask(recipe, kind, kspace.shape[-2:], draw), acquired)
+    problem = prepare_slice(kspace, mask, crop)
+    full = torch.from_numpy(np.where(acquired, kspace, 0).astype(np.complex64)) / problem.scale
+    target = centre_crop(rss(ifft2c(full)), problem.crop)
+    data_range = float(target.max())
+    if not (whole or planar):
+        problem, target = cut_rows(problem, target, config.rows, draw)
+    return Example(problem, target, data_range)
+
+
+def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
+    """A sampling of the recipe: bool ``[nx]`` or ``[ny nx]``."""
+    acceleration = int(draw.choice(recipe.accelerations))
+    fraction = min(recipe.calibration / acceleration * float(draw.uniform(0.75, 1.25)), 0.5 / acceleration)
+    fraction = max(fraction, 6 / shape[1]) if kind != "poisson" else max(fraction, 12 / min(shape))
+    return make_mask(kind, (shape[0], shape[1]), acceleration, fraction, int(draw.integers(2**31)))
+
+
+def cut_rows(
+    problem: SliceProblem, target: Tensor, rows: int, draw: np.random.Generator
+) -> tuple[SliceProblem, Tensor]:
+    """A strip of hybrid-space rows: each row is a problem of its own, so nothing is approximated."""
+    ny = target.shape[0]
+    if ny <= rows:
+        return problem, target
+    content = target.mean(1).numpy()
+    middle = int(draw.choice(ny, p=content / content.sum()))
+    keep = slice(top := int(np.clip(middle - rows // 2, 0, ny - rows)), top + rows)
+    operator = SenseOperator(problem.operator.maps[:, keep].contiguous(), problem.operator.mask)
+    strip = replace(
+        problem,
+        data=problem.data[:, keep].contiguous(),
+        operator=operator,
+        certainty=problem.certainty[keep].contiguous(),
+        crop=(rows, problem.crop[1]),
+        rss_zero_filled=problem.rss_zero_filled[keep].contiguous(),
+    )
+    return strip, target[keep].contiguous()
