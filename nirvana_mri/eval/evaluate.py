@@ -1,7 +1,7 @@
 """Scores of reconstructions against their targets, one volume at a time."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,10 +162,11 @@ def _made_here(volume: Volume) -> bool:
 
 
 def _acceleration(volume: Volume | NDArray[Any]) -> float | None:
-    """What the reconstruction says of itself, or else its mask; None where it was not made by this toolkit."""
+    """What the reconstruction says that it achieved, or else its mask; None where it was not made by this toolkit."""
     if not isinstance(volume, Volume) or not _made_here(volume):
         return None
-    stated = volume.provenance.get("acceleration")
+    sampling = volume.provenance.get("sampling")
+    stated = sampling.get("achieved_acceleration") if isinstance(sampling, Mapping) else None
     if isinstance(stated, int | float):
         return float(stated)
     return achieved_acceleration(volume.mask) if volume.mask.size else None

@@ -83,7 +83,7 @@ def test_report_is_the_promised_json(folders):
     for name in ("b.h5", "a.h5"):
         write_target(targets / name, target)
         write_prediction(predictions / name, noisy(target))
-    save(made(target, acceleration=3.9), predictions / "a.h5")
+    save(made(target, sampling={"achieved_acceleration": 3.9}), predictions / "a.h5")
     seen = []
     report = evaluate_files(predictions, targets, progress=lambda done, total: seen.append((done, total)))
     content = json.loads(json.dumps(report.as_dict(), allow_nan=False))
