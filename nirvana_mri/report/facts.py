@@ -55,10 +55,14 @@ def reconstruction_facts(volume: Volume) -> Facts:
 
 
 def sampling_words(volume: Volume) -> str:
-    """The sampling that a reconstruction used, in words: kind, nominal and achieved acceleration."""
+    """The sampling that a reconstruction used, in words: mask, nominal and achieved acceleration."""
     sampling = volume.provenance.get("sampling")
-    achieved = volume.provenance.get("acceleration")
-    words = _mask_words(sampling) if isinstance(sampling, dict) else str(sampling or "as acquired")
+    if not isinstance(sampling, dict):
+        return str(sampling or "sampling unknown")
+    achieved, origin = sampling.get("achieved_acceleration"), sampling.get("origin")
+    if origin == "fully sampled":
+        return "fully sampled"
+    words = _mask_words(sampling) if sampling.get("mask") else str(origin)
     return f"{words}, achieved {achieved:.2f}x" if isinstance(achieved, int | float) else words
 
 
@@ -86,11 +90,8 @@ def number_ranges(numbers: Iterable[int]) -> str:
 
 
 def _mask_words(sampling: dict[str, Any]) -> str:
-    kind = sampling.get("mask") or sampling.get("kind")
-    if not kind:
-        return "as acquired"
-    nominal = sampling.get("accelerate") or sampling.get("acceleration")
-    words = f"{kind} {nominal:g}x" if isinstance(nominal, int | float) else str(kind)
+    nominal = sampling.get("acceleration")
+    words = f"{sampling['mask']} {nominal:g}x" if isinstance(nominal, int | float) else str(sampling["mask"])
     extra = [f"{_label(key)} {sampling[key]}" for key in ("center_fraction", "seed") if sampling.get(key) is not None]
     return f"{words} ({', '.join(extra)})" if extra else words
 

@@ -81,7 +81,7 @@ def score_all(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
         if target is not None:
             raise
         return Scored(tuple(volumes), nothing, pictures, (f"no scores: {problem}",))
-    same = volumes[0].provenance.get("acceleration") == 1
+    same = (volumes[0].provenance.get("sampling") or {}).get("origin") == "fully sampled"
     notes = ("nothing was left out: the scores compare two pictures of the same samples",) if same else ()
     return Scored(tuple(volumes), scores, pictures, notes)
 

@@ -1,0 +1,62 @@
+"""The command ``nirvana-mri``: names its subcommands. ``--help`` loads nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nirvana_mri import __version__
+from nirvana_mri.cli import demo, evaluate, inspect, reconstruct, report, simulate, train
+from nirvana_mri.cli.shell import INTERRUPTED, command, fail
+
+app = typer.Typer(
+    name="nirvana-mri",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nirvana-mri {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Reconstruct accelerated MRI scans through a frozen Nirvana language model. Not for clinical use.
+
+    Example: nirvana-mri reconstruct scan.h5 -o recon.h5 --accelerate 4
+
+    Each command explains itself: nirvana-mri COMMAND --help. After a command, --debug shows where an error comes from.
+    """
+
+
+for function in (
+    reconstruct.reconstruct,
+    evaluate.evaluate,
+    inspect.inspect,
+    report.report,
+    train.train,
+    simulate.simulate,
+    demo.demo,
+):
+    app.command()(command(function))
+
+
+def main() -> None:
+    """The program's entry: exit code 0, 1 for data that cannot be used, 2 for wrong use, 130 when interrupted."""
+    try:
+        app(prog_name="nirvana-mri")
+    except KeyboardInterrupt:
+        fail("interrupted")
+        sys.exit(INTERRUPTED)

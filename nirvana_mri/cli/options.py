@@ -1,0 +1,100 @@
+"""Options that several commands share, and what their text means. Loads nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nirvana_mri.errors import UsageError
+
+
+class Method(StrEnum):
+    nirvana = "nirvana"
+    zero_filled = "zero-filled"
+    sense = "sense"
+    wavelet = "wavelet"
+
+
+class Combine(StrEnum):
+    rss = "rss"
+    sense = "sense"
+
+
+SAMPLING, MODEL = "Sampling", "Method"
+
+ModelOption = Annotated[
+    str, typer.Option("--model", metavar="NAME|PATH", help="Model: nano, or a checkpoint.", rich_help_panel=MODEL)
+]
+MethodOption = Annotated[Method, typer.Option("--method", help="How to reconstruct.", rich_help_panel=MODEL)]
+CombineOption = Annotated[
+    Combine,
+    typer.Option(
+        "--combine",
+        help="Coils: rss adds the noise floor that a root-sum-of-squares target has; sense keeps the cleaner picture.",
+        rich_help_panel=MODEL,
+    ),
+]
+AccelerateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--accelerate",
+        metavar="FACTOR",
+        help="Leave samples out as a scan that many times faster would; without it, all that was measured is used.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+MaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="KIND|FILE",
+        help="Which samples stay: random, equispaced, equispaced_fraction (default), magic, poisson; or your own, "
+        "an npy file or FILE.h5:DATASET.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+CenterOption = Annotated[
+    float,
+    typer.Option("--center-fraction", help="Share of the columns that stays in the centre.", rich_help_panel=SAMPLING),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of whatever is drawn at random.", rich_help_panel=SAMPLING)]
+SlicesOption = Annotated[
+    str | None,
+    typer.Option("--slices", metavar="START:STOP", help="Only these: 3:10 is 3 to 9, 5 is one slice. From 0."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="Write as JSON too; - is standard output, alone.")
+]
+
+
+def parse_slices(text: str | None) -> tuple[int | None, int | None] | None:
+    """(start, stop) of START:STOP or of one number; whether a scan has them is seen there. Raises: UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)|(\d*):(\d*)", text.strip(), flags=re.ASCII)
+    if match is None:
+        raise UsageError(f"--slices {text} is neither START:STOP nor one number, from 0 on; 3:10 is slices 3 to 9")
+    one, start, stop = match.groups()
+    if one:
+        return int(one), int(one) + 1
+    return int(start) if start else None, int(stop) if stop else None
+
+
+def chosen_mask(mask: str | None, accelerate: float | None) -> str:
+    """A mask's kind or file. Raises: UsageError where there is neither such a kind nor such a file."""
+    from nirvana_mri.physics.masks import MASKS
+    from nirvana_mri.recon.batch import mask_file
+
+    kind = mask or "equispaced_fraction"
+    if kind in MASKS:
+        if mask and accelerate is None:
+            raise UsageError(f"--mask {mask} needs an acceleration; add --accelerate 4, say")
+        return kind
+    if not mask_file(kind).exists():
+        raise UsageError(f"--mask {kind} is neither a file nor one of: {', '.join(MASKS)}")
+    return kind

@@ -1,0 +1,79 @@
+"""nirvana-mri train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nirvana_mri.cli.options import DeviceOption
+from nirvana_mri.cli.shell import progress, say
+from nirvana_mri.train.config import STAGES, TrainConfig
+
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", help="Fully sampled scans (.h5), or pictures (.nii, .nii.gz, .npy) to simulate from."
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where model, metrics and state go.")]
+StartOption = Annotated[
+    str | None, typer.Option("--start-from", metavar="NAME|PATH", help="Begin with this model's weights.")
+]
+HeldOutOption = Annotated[
+    list[str] | None, typer.Option("--held-out", metavar="NAME", help="A subject kept for validation; repeat at will.")
+]
+
+
+def train(
+    data: DataOption,
+    out: OutOption = Path("runs/nano"),
+    preset: Annotated[str, typer.Option("--preset", help="Size of the model.")] = TrainConfig.preset,
+    stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
+    backbone: Annotated[str, typer.Option("--backbone", help="random, or none.")] = TrainConfig.backbone,
+    steps: Annotated[int, typer.Option("--steps", help="Slices seen.")] = TrainConfig.steps,
+    learning_rate: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = TrainConfig.learning_rate,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, split, masks, noise.")] = TrainConfig.seed,
+    validation_fraction: Annotated[
+        float, typer.Option("--validation-fraction", help="Share of the subjects held out, drawn by seed.")
+    ] = TrainConfig.validation_fraction,
+    held_out: HeldOutOption = None,
+    start_from: StartOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that make examples.")] = TrainConfig.workers,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
+
+    Leaves model.safetensors (for reconstruct --model), metrics.csv, and what --resume needs. Subjects are split, not slices.
+
+    Example: nirvana-mri train --data scans/ --out runs/mine --start-from nano --steps 2000
+    """  # noqa: E501 (rich keeps line ends inside a paragraph)
+    config = TrainConfig(
+        data=data,
+        out=out,
+        preset=preset,
+        stage=stage,
+        backbone=backbone,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        validation_fraction=validation_fraction,
+        held_out=tuple(held_out or ()),
+        start_from=start_from,
+        resume=resume,
+        workers=workers,
+        device=device,
+    )
+    from nirvana_mri.train.loop import train as run
+
+    with progress("training") as bar:
+
+        def show(step: int, total: int, row: dict[str, Any]) -> None:
+            bar(step, total)
+            if "ssim" in row:
+                say(f"step {step}: loss {row['loss']:.4f}, held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB")
+
+        model = run(config, show)
+    say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")
