@@ -38,8 +38,17 @@ class LowRank(nn.Module):
         return self.up(self.down(x))
 
 
-class RMSNorm(nn.Module):
+def rms_norm(
+    x: Float[Tensor, "*batch channel"], weight: Float[Tensor, " channel"], eps: float
+) -> Float[Tensor, "*batch channel"]:
     """x / sqrt(mean x^2 + eps) * weight along the last axis, computed in float32 or better."""
+    wide = at_least_float32(x)
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * weight).to(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """rms_norm with a learned weight."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -47,18 +56,21 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch channel"]:
-        wide = at_least_float32(x)
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
 
 
-class GatedRMSNorm(RMSNorm):
-    """RMSNorm(x) * silu(gate)."""
+class GatedRMSNorm(nn.Module):
+    """rms_norm(x) * silu(gate), with a learned weight."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(size))
+        self.eps = eps
 
     def forward(
         self, x: Float[Tensor, "*batch channel"], gate: Float[Tensor, "*batch channel"]
     ) -> Float[Tensor, "*batch channel"]:
-        return super().forward(x) * F.silu(gate)
+        return rms_norm(x, self.weight, self.eps) * F.silu(gate)
 
 
 class ShortConv(nn.Module):

@@ -8,8 +8,9 @@ from backbone_support import error, noise, tiny_model
 
 from nirvana_mri.backbone import BackboneConfig, NirvanaLM, sha256
 from nirvana_mri.backbone import attention as attention_module
+from nirvana_mri.backbone import memory as memory_module
 from nirvana_mri.backbone.attention import causal_attention
-from nirvana_mri.backbone.ops.gated_delta import chunk
+from nirvana_mri.backbone.ops.gated_delta import chunk, gated_delta_rule
 from nirvana_mri.errors import DataError, NirvanaError, UsageError
 
 TOKENS = 70  # crosses the chunk of 64
@@ -49,6 +50,21 @@ def test_left_padding_does_not_count(padding: int, window: int | None) -> None:
     assert output.isfinite().all()
     assert error(output[0, padding:], model(input_ids=x).logits[0]) <= 1e-12
     assert error(output[1], model(input_ids=padded).logits[1]) <= 1e-12
+
+
+def test_padding_neither_writes_nor_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a sequence too, where the convolution carries real tokens into the padding behind them."""
+    seen: list[torch.Tensor] = []
+
+    def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor) -> Any:
+        seen.extend((g, beta))
+        return gated_delta_rule(q, k, v, g, beta)
+
+    monkeypatch.setattr(memory_module, "gated_delta_rule", spy)
+    mask = torch.tensor([[1, 1, 0, 0, 1, 1, 1]])
+    tiny_model()(input_ids=ids(1, 7), attention_mask=mask)
+    assert len(seen) == 2 * 4
+    assert all(torch.equal(x[0] != 0, mask[0, :, None].bool().expand(7, 2)) for x in seen)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32])
@@ -187,8 +203,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[NirvanaError], str]] = {
     "empty": ({"input_ids": ids(1, 0)}, UsageError, r"\(1, 0\)"),
     "no batch": ({"inputs_embeds": noise(1, 3, 16)[:, :0]}, UsageError, r"\(1, 0, 16\)"),
     "width": ({"inputs_embeds": noise(1, 3, 15)}, UsageError, r"\(1, 3, 15\).*16\]"),
-    "vocabulary": ({"input_ids": ids(1, 3) + 27}, DataError, r"this model knows 0 to 28"),
-    "negative id": ({"input_ids": ids(1, 3) - 29}, DataError, "this model knows 0 to 28"),
+    "vocabulary": ({"input_ids": torch.tensor([[0, 29]])}, DataError, r"this model knows 0 to 28"),
+    "negative id": ({"input_ids": torch.tensor([[-1, 28]])}, DataError, "this model knows 0 to 28"),
     "NaN": ({"inputs_embeds": noise(1, 3, 16) / 0}, DataError, "NaN or infinity"),
     "mask shape": (
         {"input_ids": ids(1, 3), "attention_mask": torch.ones(1, 4)},

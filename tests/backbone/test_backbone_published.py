@@ -79,7 +79,10 @@ def test_the_fingerprint_sees_every_bit_and_nothing_else() -> None:
     name = sha256(model)
     assert len(name) == 64
     assert name == sha256(tiny_model(1, torch.float32)) != sha256(tiny_model(2, torch.float32))
-    assert sha256(tiny_model(1, torch.bfloat16)) != sha256(tiny_model(1, torch.float16)) != name
+    empty = [tiny_model(1, dtype) for dtype in (torch.bfloat16, torch.float16)]
+    for parameter in (*empty[0].parameters(), *empty[1].parameters()):
+        parameter.zero_()
+    assert sha256(empty[0]) != sha256(empty[1])  # the same names, shapes and bytes
     weight = model.trigger.bias_ln.view(torch.int32)
     weight[-1, -1] ^= 1
     assert sha256(model) != name
@@ -101,6 +104,7 @@ def test_first_values_come_from_the_seed_alone() -> None:
 
 def test_first_values_follow_the_authors() -> None:
     model = NirvanaLM(tiny_config(hidden_size=64, pad_token_id=2, tie_word_embeddings=False, initializer_range=0.006))
+    model.requires_grad_(False)
     mixer = model.layers[2].mixer
     for weight in (model.head.weight, mixer.attention.query_lora.up.weight, mixer.attention.output.down.weight):
         assert float(weight.std()) == pytest.approx(0.006, rel=0.2)
