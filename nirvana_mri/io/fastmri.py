@@ -44,7 +44,7 @@ def read_fastmri(path: str | Path) -> Scan:
         inside = _inside(file, header, kspace.shape[-1], notes)
         acquired = _acquired(file, kspace, inside, notes)
         source = KspaceSlices(path, tuple(kspace.shape), acquired)
-        reference = _reference(file, source.shape)
+        reference = _reference(file, kspace.shape)
         crop, geometry = _picture(header, reference, source.shape, notes)
         return Scan(
             name=path.stem,
@@ -54,7 +54,7 @@ def read_fastmri(path: str | Path) -> Scan:
             geometry=geometry,
             reference=reference,
             multicoil=kspace.ndim == 4,
-            simulated=file.attribute("simulated") is not None,
+            simulated=file.has_attribute("simulated"),
             metadata=_metadata(file, header),
             warnings=tuple(notes),
             path=path,
@@ -157,9 +157,10 @@ def _carries(file: SafeFile, kspace: h5py.Dataset, number: int, expected: NDArra
     return found
 
 
-def _reference(file: SafeFile, shape: tuple[int, int, int, int]) -> ReferenceSlices | None:
-    """The target pictures, if the file holds them."""
-    key = next((key for key in ("reconstruction_rss", "reconstruction_esc") if file.has(key)), None)
+def _reference(file: SafeFile, shape: tuple[int, ...]) -> ReferenceSlices | None:
+    """The target pictures, if the file holds them. fastMRI's single-coil files hold both kinds; theirs is esc."""
+    keys = ("reconstruction_rss", "reconstruction_esc")
+    key = next((key for key in (keys if len(shape) == 4 else keys[::-1]) if file.has(key)), None)
     if key is None:
         return None
     pictures = file.dataset(key)
@@ -196,11 +197,11 @@ def _picture(
 def _metadata(file: SafeFile, header: Header | None) -> dict[str, Any]:
     """The allow-listed attributes that are what they should be."""
     metadata: dict[str, Any] = {}
-    acquisition = file.attribute("acquisition")
+    acquisition = file.attribute("acquisition", "O")
     if isinstance(acquisition, str) and ACQUISITION.fullmatch(acquisition):
         metadata["acquisition"] = acquisition
     for name in NUMBERS:
-        value = file.attribute(name)
+        value = file.attribute(name, "iuf")
         if isinstance(value, int | float) and math.isfinite(value):
             metadata[name] = value
     if header is None:

@@ -7,11 +7,12 @@ HDF5 follows links into other files, maps raw bytes of other files into datasets
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from nirvana_mri.errors import DataError, ScanError
 
 # What h5py raises for a damaged file, by the library's own error class.
-HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
+HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, struct.error)
 BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 LARGEST_READ = 4 << 30  # bytes in one slice or one chunk
 LARGEST_RATIO = 1000  # declared over stored bytes of a compressed dataset; gzip ends near 1030
@@ -42,7 +43,7 @@ class SafeFile:
             self.bytes_present = self.path.stat().st_size
             self.file = h5py.File(self.path, "r", locking="best-effort")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> SafeFile:
         return self
 
     def __exit__(
@@ -69,7 +70,7 @@ class SafeFile:
     def names(self) -> list[str]:
         """What the root of the file lists, at most 100 names."""
         with self.reading("the list of contents"):
-            return [name for name, _ in zip(self.file, range(100), strict=False)]
+            return [str(name) for name, _ in zip(self.file, range(100), strict=False)]
 
     def has(self, name: str) -> bool:
         """True where the root holds ``name``, wherever it leads."""
@@ -101,25 +102,60 @@ class SafeFile:
         """The one string that dataset ``name`` holds."""
         dataset = self.dataset(name)
         with self.reading(name):
-            is_text = h5py.check_string_dtype(dataset.dtype) is not None and math.prod(dataset.shape) == 1
-            if not is_text or dataset.dtype.itemsize > LARGEST_TEXT:
+            kind = h5py.check_string_dtype(dataset.dtype)
+            if kind is None or math.prod(dataset.shape) != 1:
                 raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
+            if (kind.length or 0) > LARGEST_TEXT or not self._heap_is_sound(dataset):
+                raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source")
             value = np.asarray(dataset[()], dtype=object).item()
             text = value.decode() if isinstance(value, bytes) else str(value)
-        if len(text) > LARGEST_TEXT:
-            raise self.fail(f"{name} has {len(text)} characters, expected at most {LARGEST_TEXT}")
         return text.rstrip("\0")
 
-    def attribute(self, name: str) -> Any:
-        """A small attribute of the root (number, string or small numeric array), or None where there is none."""
+    def _heap_is_sound(self, dataset: h5py.Dataset) -> bool:
+        """False where HDF5 would allocate gigabytes for, or search forever, one string of variable length.
+
+        Its 16 bytes are (length, heap address, index). HDF5 2.0 makes room for any length before it looks, and
+        stands still on a heap entry without size (HDF5 file format 3.0, section III.E).
+        """
+        offset = dataset.id.get_offset()
+        if dataset.dtype.kind != "O" or offset is None:
+            return True
+        with self.path.open("rb") as raw:
+            raw.seek(offset)
+            length, address = struct.unpack("<IQ", raw.read(12))
+            raw.seek(address + self.file.userblock_size)
+            signature, size = struct.unpack("<4s4xQ", raw.read(16))
+            if length > LARGEST_TEXT or signature != b"GCOL" or not 16 <= size <= self.bytes_present:
+                return False
+            end = raw.tell() - 16 + size
+            while raw.tell() + 16 <= end:
+                index, entry = struct.unpack("<H6xQ", raw.read(16))
+                if index == 0:
+                    return 16 <= entry <= end - raw.tell() + 16
+                raw.seek((entry + 7) // 8 * 8, 1)
+            return raw.tell() <= end
+
+    def has_attribute(self, name: str) -> bool:
+        """True where the root has an attribute ``name``, whatever it holds."""
+        with self.reading("the attributes"):
+            return name in self.file.attrs
+
+    def attribute(self, name: str, kinds: str) -> Any:
+        """A small attribute of the root, or None where there is none of NumPy ``kinds`` ("O" for strings).
+
+        HDF5 makes room for the length that a string claims, up to 4 GB, before it finds the string missing:
+        so attributes of a kind that is not wanted are never read.
+        """
+        if not self.has_attribute(name):
+            return None
         with self.reading(f"attribute {name}"):
-            if name not in self.file.attrs:
-                return None
             handle = self.file.attrs.get_id(name)
-            size = handle.get_storage_size()
-            plain = handle.dtype.kind in "biufSU" or h5py.check_string_dtype(handle.dtype) is not None
-            if size > LARGEST_ATTRIBUTE or not plain:
-                raise self.fail(f"attribute {name} is {handle.dtype} of {size} bytes, expected a number or a string")
+            is_text = h5py.check_string_dtype(handle.dtype) is not None
+            kind = "O" if is_text else handle.dtype.kind
+            if kind not in kinds or (kind == "O" and not is_text):
+                return None
+            if handle.get_storage_size() > LARGEST_ATTRIBUTE:
+                raise self.fail(f"attribute {name} is larger than {LARGEST_ATTRIBUTE} bytes; write the file again")
             value = self.file.attrs[name]
             if isinstance(value, np.ndarray) and value.size == 1:
                 value = value.reshape(-1)[0]

@@ -56,57 +56,64 @@ def settle(
 
     Raises: SamplingError where nothing was acquired, or a mask claims zeros between measured samples.
     """
-    claimed: NDArray[np.bool_] = inside if mask is None else np.logical_and(mask, inside)
+    claimed = inside if mask is None else mask & inside
     if not claimed.any():
         raise SamplingError("the mask is all False inside the padding: no sample measured; is it inverted?")
     if not carries.any():
         raise SamplingError("the k-space is all zero; export it again from the scanner")
     claimed2d = np.broadcast_to(claimed, carries.shape)
-    if (carries | ~claimed2d).all():
-        return claimed, _ignored(carries, claimed2d, mask)
-    if mask is None:
-        return _from_zeros(carries & claimed2d, claimed)
-    return _trimmed(carries, claimed, mask)
+    notes = _ignored(carries, claimed2d, mask)
+    found = carries & claimed2d
+    if not found.any():
+        what = "header's padding leaves" if mask is None else "mask claims"
+        raise SamplingError(f"the {what} only samples that are zero; is it inverted?")
+    if (found == claimed2d).all():
+        return claimed, notes
+    acquired, more = _from_zeros(found, claimed) if mask is None else _trimmed(found, claimed)
+    return acquired, notes + more
 
 
-def _from_zeros(carries: NDArray[np.bool_], claimed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
+def _from_zeros(found: NDArray[np.bool_], claimed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
     """The sampling of a file without mask, from where its k-space is zero."""
-    columns = carries.any(axis=0)
-    measured = carries[:, columns]
-    if measured.any(axis=1).all() and measured.mean() >= 1 - SCATTERED:
+    columns = _along(found, axis=0)
+    measured = found[:, columns]
+    if _along(measured, axis=1).all() and measured.mean() >= 1 - SCATTERED:
         if (columns == claimed).all():
             return columns, []
         kept = f"{columns.sum()} of {columns.size} columns"
         return columns, [f"no mask in the file: {kept} carry samples and are taken as the measured ones"]
-    kept = f"{carries.sum()} of {carries.size} samples"
-    return carries, [f"no mask in the file: {kept} are not zero and are taken as the measured ones"]
+    kept = f"{found.sum()} of {found.size} samples"
+    return found, [f"no mask in the file: {kept} are not zero and are taken as the measured ones"]
 
 
-def _trimmed(
-    carries: NDArray[np.bool_], claimed: NDArray[np.bool_], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], list[str]]:
+def _trimmed(found: NDArray[np.bool_], claimed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[str]]:
     """The file's mask without the borders and rows where the k-space is zero."""
-    claimed2d = np.broadcast_to(claimed, carries.shape)
-    found = carries & claimed2d
-    if not found.any():
-        raise SamplingError("the mask is True only where the k-space is zero; is it inverted?")
-    between = np.logical_or.accumulate(found.any(axis=0)) & np.logical_or.accumulate(found.any(axis=0)[::-1])[::-1]
-    rows = found.any(axis=1)
-    notes = _ignored(carries, claimed2d, mask)
+    notes = []
+    claimed2d = np.broadcast_to(claimed, found.shape)
+    columns, rows = _along(found, axis=0), _along(found, axis=1)
+    first, last = np.flatnonzero(columns)[[0, -1]]
+    between = np.zeros_like(columns)
+    between[first : last + 1] = True
     kept = claimed & between
-    if (kept != claimed).any():
-        lost = int((claimed2d.any(axis=0) & ~between).sum())
+    if lost := int((_along(claimed2d, axis=0) & ~between).sum()):
         notes.append(f"the mask claims {lost} border columns where the k-space is zero: taken as padding")
-    if not rows[claimed2d.any(axis=1)].all():
-        lost = int((claimed2d.any(axis=1) & ~rows).sum())
+    if lost := int((_along(claimed2d, axis=1) & ~rows).sum()):
         notes.append(f"the mask claims {lost} rows where the k-space is zero: taken as not measured (partial echo)")
-        kept = np.broadcast_to(kept, carries.shape) & rows[:, None]
-    missing = np.broadcast_to(kept, carries.shape) & ~carries
-    empty = np.flatnonzero(np.broadcast_to(kept, carries.shape).any(axis=0) & ~found.any(axis=0))
-    if empty.size or missing.sum() > SCATTERED * np.broadcast_to(kept, carries.shape).sum():
-        where = f"column {empty[0]}" if empty.size else f"{missing.sum()} samples"
-        raise SamplingError(f"the mask claims {where} where the k-space is zero in every coil; is it inverted?")
+        kept = np.broadcast_to(kept, found.shape) & rows[:, None]
+    kept2d = np.broadcast_to(kept, found.shape)
+    empty = np.flatnonzero(_along(kept2d, axis=0) & ~columns)
+    if empty.size:
+        raise SamplingError(
+            f"the mask claims column {empty[0]}, where the k-space is zero in every coil; is it inverted?"
+        )
+    missing = int((kept2d & ~found).sum())
+    if missing > SCATTERED * kept2d.sum():
+        raise SamplingError(f"the mask claims {missing} samples that are zero in every coil; is it inverted?")
     return as_columns(kept), notes
+
+
+def _along(flags: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    return np.asarray(flags.any(axis=axis))
 
 
 def _ignored(carries: NDArray[np.bool_], claimed: NDArray[np.bool_], mask: NDArray[np.bool_] | None) -> list[str]:

@@ -81,8 +81,8 @@ def load_volume(path: str | Path) -> Volume:
         voxels = _voxels(file)
         affine = _numbers(file, "affine", (4, 4))
         slices = _numbers(file, "slices", (voxels.shape[0],))
-        known = file.attribute("orientation_known")
-        name = file.attribute("name")
+        known = file.attribute("orientation_known", "b")
+        name = file.attribute("name", "O")
         return Volume(
             voxels=voxels,
             affine=np.eye(4) if affine is None else affine.astype(np.float64),
@@ -125,18 +125,18 @@ def _mask(file: SafeFile) -> NDArray[np.bool_]:
 
 def _numbers(file: SafeFile, name: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
     """A numeric attribute of this shape, or None where there is none."""
-    value = file.attribute(name)
+    value = file.attribute(name, "iuf")
     if value is None:
         return None
     value = np.asarray(value)
-    if value.dtype.kind not in "iuf" or value.size != math.prod(shape) or not np.isfinite(value).all():
+    if value.size != math.prod(shape) or not np.isfinite(value).all():
         raise file.fail(f"attribute {name} is {value.dtype} {value.shape}, expected finite numbers {shape}")
     return value.reshape(shape)
 
 
 def _json(file: SafeFile, name: str, default: Any) -> Any:
     """A JSON attribute of the type of ``default``, or ``default`` where there is none."""
-    text = file.attribute(name)
+    text = file.attribute(name, "O")
     if text is None:
         return default
     try:
