@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nirvana_mri import __version__
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.io.fastmri_writer import write_fastmri
+from nirvana_mri.io.header import centred_geometry
 from nirvana_mri.io.nifti import as_picture, read_image_volume
 from nirvana_mri.io.open import open_scan
 from nirvana_mri.physics.coils import rss
@@ -75,6 +76,7 @@ def simulate(
     seed: int = 0,
     slices: Sequence[int] | None = None,
     volume: int | None = None,
+    voxel_mm: tuple[float, float, float] | None = None,
     out: str | Path | None = None,
     name: str | None = None,
 ) -> Scan:
@@ -83,7 +85,7 @@ def simulate(
     ``source`` is a NIfTI or npy file (see ``io.nifti``), or an array ``[slice, ny, nx]`` or ``[ny, nx]``: a magnitude,
     or complex. ``noise`` and ``phase`` are explained at :class:`Simulation`; with ``phase=0`` a complex picture
     keeps its own. ``slices`` picks slices by number and changes nothing in those picked; ``volume`` one of a
-    NIfTI series. The scan computes its slices as they are asked for; with ``out`` it is written there in
+    NIfTI series; ``voxel_mm`` (slice, ny, nx) is for pictures that do not know theirs. The scan computes its slices as they are asked for; with ``out`` it is written there in
     fastMRI's layout (which holds voxel sizes but no orientation) and opened.
 
     Raises: DataError for a picture that cannot be one (NaN, negative, all zero, too small, wrong rank); UsageError
@@ -98,6 +100,8 @@ def simulate(
     else:
         what = str(source)
         pictures, geometry = read_image_volume(source, volume)
+    if voxel_mm is not None and geometry.voxel_mm is None:
+        geometry = centred_geometry(voxel_mm, pictures.shape)
     numbers = _numbers(slices, len(pictures))
     peak = _checked_peak(pictures, numbers, settings, what)
     kspace = SimulatedSlices(pictures, numbers, settings, peak)

@@ -27,9 +27,10 @@ from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
 METHODS = ("zero-filled", "sense", "wavelet", "nirvana")
-BRAIN = "tests/data/example4d.nii.gz"  # in nibabel: echo-planar brain, 128x96x24 at 2x2x2.2 mm, MIT licence
+BRAIN = "tests/data/example4d.nii.gz"  # in nibabel: echo-planar brain, 24 slices of 96x128 at 2x2x2.2 mm, MIT licence
 SLICES = range(4, 20, 3)
-FIELD = (96, 96)  # pixels: the head is 68 wide in a field of 128; a scanner would be set to a tighter one
+FIELD = (128, 112)  # pixels, 2 mm each: air before and behind the head, less beside it
+VOXEL_MM = (6.6, 2.0, 2.0)  # every third slice
 SHOWN = 3  # place among SLICES of the slice in the picture
 ACCELERATE = 4.0
 
@@ -54,7 +55,7 @@ def run_demo(folder: Path, model: str = "nano", progress: Progress | None = None
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures, source = brain()
-    scan = simulate(pictures, coils=8, noise=0.01, phase=2.0, seed=0, out=folder / "scan.h5", name="demo")
+    scan = simulate(pictures, coils=8, seed=0, voxel_mm=VOXEL_MM, out=folder / "scan.h5", name="demo")
     volumes, seconds = [], []
     for method in METHODS:
         began = time.monotonic()
@@ -74,18 +75,25 @@ def run_demo(folder: Path, model: str = "nano", progress: Progress | None = None
 def brain() -> tuple[NDArray[np.float32], str]:
     """A real brain at its own resolution, ``[slice, ny, nx]``, and where it comes from; a phantom where it is missing.
 
-    The field of view is trimmed to the head. Nothing is interpolated: filling k-space with zeros would make the
-    task easier than it is.
+    The field of view is set round the head. Nothing is interpolated: a picture blown up fills the outer k-space with
+    nothing, and the task would look easier than it is.
     """
     path = Path(str(files("nibabel").joinpath(BRAIN)))
     if path.is_file():
         volume, _ = read_image_volume(path, volume=0)
         words = "a real brain (echo-planar, 2 mm; example data of nibabel, MIT licence), coils and phase simulated"
-        return centre_crop(volume[list(SLICES)], FIELD), words
+        return set_field(volume[list(SLICES)], FIELD), words
     from skimage.data import shepp_logan_phantom
 
-    phantom = shepp_logan_phantom()[8::2, 8::2].astype(np.float32)
+    phantom = shepp_logan_phantom()[::2, ::2].astype(np.float32)
     return phantom[None].repeat(2, axis=0), "the Shepp-Logan phantom (nibabel's example data are not installed)"
+
+
+def set_field(pictures: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The same pixels in another field of view about the centre: trimmed where it is smaller, air where it is larger."""
+    missing = [max(m - n, 0) for n, m in zip(pictures.shape[-2:], size, strict=True)]
+    padded = np.pad(pictures, [(0, 0), *((gap - gap // 2, gap // 2) for gap in missing)])
+    return centre_crop(padded, size)
 
 
 def _named(progress: Progress, method: str) -> Callable[[int, int], None]:
