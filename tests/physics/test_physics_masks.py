@@ -68,9 +68,9 @@ def test_poisson_samples_do_not_crowd_and_thin_out_to_the_edge():
 
 
 def test_poisson_is_fast_enough_to_make_on_the_fly():
-    start = time.perf_counter()
+    start = time.process_time()
     make_mask("poisson", (320, 320), 4)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(
