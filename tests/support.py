@@ -8,7 +8,7 @@ from beartype import BeartypeConf, BeartypeHintOverrides, beartype
 from numpy.typing import NDArray
 
 # beartype, as jaxtyping's hook applies it: to each method by itself, where Self has no class yet.
-check_types = beartype(conf=BeartypeConf(hint_overrides=BeartypeHintOverrides({Self: object})))
+check_types = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=BeartypeHintOverrides({Self: object})))
 
 
 def read_cfl(path: Path) -> NDArray[np.complex64]:

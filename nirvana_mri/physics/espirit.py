@@ -10,7 +10,7 @@ from nirvana_mri.physics.coils import combine, power_iterate, rss, unit_norm
 from nirvana_mri.physics.fourier import ifft2c
 
 KERNEL = 6  # taps per axis; what BART's ecalib uses
-SIGNAL_SPACE = 1e-3  # eigenvalues of the calibration Gram matrix above this share of the largest span the signal
+SIGNAL_SPACE = 1e-3  # share of the largest Gram eigenvalue at which a direction counts half as signal
 ROWS = 16  # of the picture whose coil matrices are held at once
 COARSE = 4  # eigenvectors are first found on a grid this many times coarser, then refined
 
@@ -60,15 +60,19 @@ def signal_kernels(calibration: Complex[Tensor, "coil ky kx"]) -> Complex[Tensor
     """Correlation kernels of the signal space: at a pixel their transform is the coil matrix whose main eigenvector is
     the map.
 
-    Taps run from −(K−1) to K−1 on each axis.
+    Taps run from −(K−1) to K−1 on each axis. Directions are weighted softly, λ / (λ + τ), where ESPIRiT's paper cuts:
+    a cut turns rounding errors of the data into steps of the maps.
     """
     coils = calibration.shape[0]
     size_y, size_x = (min(KERNEL, (n + 1) // 2) for n in calibration.shape[1:])
-    patches = calibration.unfold(1, size_y, 1).unfold(2, size_x, 1)
+    # In double precision: what separates signal from noise is a thousandth of what is decomposed.
+    patches = calibration.to(torch.complex128).unfold(1, size_y, 1).unfold(2, size_x, 1)
     rows = patches.permute(1, 2, 0, 3, 4).reshape(-1, coils * size_y * size_x)
     values, vectors = torch.linalg.eigh(rows.mT @ rows.conj())
-    signal = vectors[:, values > SIGNAL_SPACE * values[-1]]
-    projector = (signal @ signal.mH).reshape(coils, size_y, size_x, coils, size_y, size_x)
+    values = values.clamp_min(0)
+    weights = values / (values + SIGNAL_SPACE * values[-1])
+    projector = ((vectors * weights) @ vectors.mH).to(calibration.dtype)
+    projector = projector.reshape(coils, size_y, size_x, coils, size_y, size_x)
     kernels = calibration.new_zeros(coils, coils, 2 * size_y - 1, 2 * size_x - 1)
     for dy in range(size_y):
         for dx in range(size_x):

@@ -4,18 +4,20 @@ import math
 
 import torch
 from jaxtyping import Bool, Complex
+from scipy.special import gammaincinv
 from torch import Tensor
 
-FEWEST = 64  # samples per coil below which a median says little
+FEWEST = 64  # samples below which a quantile says little
+QUIET = 0.1  # the quantile of corner energies that is looked at: what signal is left there sits in the loud samples
 
 
 def noise_energy(kspace: Complex[Tensor, "coil ny nx"], mask: Bool[Tensor, "*mask"]) -> float:
     """Expected noise energy of one k-space sample, summed over the coils: 2 σ² times the number of coils.
 
-    Taken from the corners of k-space, where an object leaves least: the median over measured samples outside the
-    inscribed ellipse (the outer rim where a mask leaves fewer than 64 there), corrected from median to mean of a
-    chi-square with two degrees of freedom per coil. An upper bound in the sense that what signal is left there counts
-    as noise. The orthonormal transform keeps it, so it is also the noise energy of one pixel of the coil images.
+    Taken from the corners of k-space, where an object leaves least: a low quantile over measured samples outside the
+    inscribed ellipse (further in where a mask leaves fewer than 64 there), divided by that quantile of a chi-square
+    with two degrees of freedom per coil. What signal is left even there counts as noise. The orthonormal transform
+    keeps it, so it is also the noise energy of one pixel of the coil images.
     """
     coils, ny, nx = kspace.shape
     measured = mask.expand(ny, nx)
@@ -30,9 +32,7 @@ def noise_energy(kspace: Complex[Tensor, "coil ny nx"], mask: Bool[Tensor, "*mas
         corner = energy[usable]
     if corner.numel() == 0:
         return 0.0
-    degrees = 2 * coils
-    median_to_mean = 1 / (1 - 2 / (9 * degrees)) ** 3  # Wilson and Hilferty 1931
-    return float(corner.median()) * median_to_mean
+    return float(corner.quantile(QUIET)) * coils / float(gammaincinv(coils, QUIET))
 
 
 def _radius(ny: int, nx: int) -> Tensor:

@@ -48,21 +48,33 @@ class Subject:
     pictures: np.ndarray | None = None
     isotropic: bool = False
 
-    def fully_sampled_slice(
-        self, draw: np.random.Generator, largest: int
-    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """k-space complex64 ``[coil ny nx]``, what of it was acquired, and the crop of the picture."""
+    def measure(self, draw: np.random.Generator, largest: int) -> "FullSlice":
+        """One fully sampled slice; of pictures, a varied one seen by coils that never were."""
         if self.scan is not None:
-            index = int(draw.integers(self.scan.shape[0]))
-            return self.scan.kspace[index], self.scan.acquired, self.scan.crop
+            kspace = self.scan.kspace[int(draw.integers(self.scan.shape[0]))]
+            return FullSlice(kspace, self.scan.acquired, self.scan.crop, None)
         assert self.pictures is not None
-        picture = pick_slice(self.pictures, self.isotropic, draw)
-        image = vary_picture(picture, draw, largest)
+        image = vary_picture(pick_slice(self.pictures, self.isotropic, draw), draw, largest)
         coils = int(draw.choice([1, 2, 4, 6, 8, 8, 10, 12, 16]))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
-        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8).numpy()
-        return kspace, np.ones(kspace.shape[-1], dtype=bool), (kspace.shape[1], kspace.shape[2])
+        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=1.0).numpy()
+        acquired = np.ones(kspace.shape[-1], dtype=bool)
+        return FullSlice(kspace, acquired, (kspace.shape[1], kspace.shape[2]), coils * noise**2)
+
+
+@dataclass(frozen=True, eq=False)
+class FullSlice:
+    """k-space complex64 ``[coil ny nx]``, what of it was acquired, the crop of the picture; and the noise energy, where
+    known.
+
+    A simulated picture brings its own noise, which an estimate from k-space would take for the coils'.
+    """
+
+    kspace: np.ndarray
+    acquired: np.ndarray
+    crop: tuple[int, int]
+    noise_energy: float | None
 
 
 def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator) -> np.ndarray:
@@ -135,11 +147,13 @@ def make_example(subject: Subject, draw: np.random.Generator, config: TrainConfi
     recipe = config.masks
     kind = str(draw.choice(recipe.kinds, p=recipe.kind_weights))
     planar = kind == "poisson"
-    kspace, acquired, crop = subject.fully_sampled_slice(draw, LARGEST_2D if planar else config.largest)
-    mask = apply_within(draw_mask(recipe, kind, kspace.shape[-2:], draw), acquired)
-    problem = prepare_slice(kspace, mask, crop)
-    full = torch.from_numpy(np.where(acquired, kspace, 0).astype(np.complex64)) / problem.scale
-    target = centre_crop(rss(ifft2c(full)), problem.crop)
+    full = subject.measure(draw, LARGEST_2D if planar else config.largest)
+    mask = apply_within(draw_mask(recipe, kind, full.kspace.shape[-2:], draw), full.acquired)
+    problem = prepare_slice(full.kspace, mask, full.crop)
+    if full.noise_energy is not None:
+        problem = replace(problem, noise=full.noise_energy / problem.scale**2)
+    complete = torch.from_numpy(np.where(full.acquired, full.kspace, 0).astype(np.complex64)) / problem.scale
+    target = centre_crop(rss(ifft2c(complete)), problem.crop)
     data_range = float(target.max())
     if not (whole or planar):
         problem, target = cut_rows(problem, target, config.rows, draw)

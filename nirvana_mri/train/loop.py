@@ -140,7 +140,7 @@ def _step(run: Run, example: Example, config: TrainConfig) -> float:
     with torch.no_grad():
         for name, tensor in _codecs(run.model):
             run.average[name].lerp_(tensor.detach(), 1 - keep)
-    return float(loss)
+    return float(loss.detach())
 
 
 def schedule(step: int, config: TrainConfig) -> float:
