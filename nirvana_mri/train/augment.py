@@ -10,7 +10,7 @@ from nirvana_mri.physics.fourier import fft2c, ifft2c
 SMALLEST = 112  # pixels a side
 
 
-def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -> Complex[Tensor, "ny nx"]:
+def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -> Complex[Tensor, "my mx"]:
     """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
     ``largest``.
 
@@ -59,7 +59,7 @@ def strew(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Ten
     return image.clamp(0, 1.5)
 
 
-def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "my mx"]:
     """The object's bounding box with a random margin: wide, tight, or a little cut, off centre."""
     rows = torch.nonzero((image > 0.06).any(1)).flatten()
     columns = torch.nonzero((image > 0.06).any(0)).flatten()
@@ -78,7 +78,7 @@ def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) 
     return torch.nn.functional.pad(image, pads)
 
 
-def low_pass(image: Float[Tensor, "ny nx"], draw: np.random.Generator, largest: int) -> Complex[Tensor, "ny nx"]:
+def low_pass(image: Float[Tensor, "ny nx"], draw: np.random.Generator, largest: int) -> Complex[Tensor, "my mx"]:
     """The picture on a smaller, even matrix, by cutting its k-space."""
     share = float(draw.uniform(0.72, 1.0))
     sizes = []

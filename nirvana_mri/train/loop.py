@@ -1,5 +1,6 @@
 """The training loop: plain, exact to resume, and unable to move the backbone."""
 
+import copy
 import csv
 import logging
 import math
@@ -70,7 +71,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
 def _initial_model(config: TrainConfig) -> NirvanaRecon:
     torch.manual_seed(config.seed)
     if config.start_from is not None:
-        model = load_model(config.start_from).model.requires_grad_(False)
+        model = copy.deepcopy(load_model(config.start_from).model)  # a loaded model is shared; this one will change
     elif config.preset == "nano":
         model = NirvanaRecon(NirvanaReconConfig.nano(backbone=config.backbone))
     else:

@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import head, tiny_scan
+
+from nirvana_mri.errors import DataError, ScanError, UsageError
+from nirvana_mri.io.fastmri import write_fastmri
+from nirvana_mri.physics.coils import rss
+from nirvana_mri.physics.fourier import ifft2c
+from nirvana_mri.recon.problem import prepare_slice
+from nirvana_mri.train import MaskRecipe, TrainConfig
+from nirvana_mri.train.augment import vary_picture
+from nirvana_mri.train.data import Examples, cut_rows, open_subjects, split_subjects
+from nirvana_mri.train.loss import image_loss, ssim
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    tiny_scan(96, 80, slices=2, out=data / "a.h5")
+    tiny_scan(96, 80, slices=2, out=data / "b.h5")
+    np.save(data / "c.npy", head(96, 80, 3))
+    (data / "notes.txt").write_text("not data")
+    return data
+
+
+def _config(folder: Path, **changes: object) -> TrainConfig:
+    return TrainConfig(folder, folder / "out", rows=48, **changes)  # type: ignore[arg-type]
+
+
+def test_a_subject_never_stands_on_both_sides(folder: Path) -> None:
+    subjects = open_subjects(folder)
+    assert [subject.name for subject in subjects] == ["a", "b", "c"]
+    for seed in range(5):
+        training, held_out = split_subjects(subjects, _config(folder, seed=seed))
+        assert len(held_out) == 1
+        assert {s.name for s in training} | {s.name for s in held_out} == {"a", "b", "c"}
+        assert not {s.name for s in training} & {s.name for s in held_out}
+
+
+def test_named_subjects_are_held_out_and_unknown_ones_refused(folder: Path) -> None:
+    subjects = open_subjects(folder)
+    training, held_out = split_subjects(subjects, _config(folder, held_out=("b",)))
+    assert [s.name for s in held_out] == ["b"]
+    assert "b" not in [s.name for s in training]
+    with pytest.raises(DataError, match="nobody"):
+        split_subjects(subjects, _config(folder, held_out=("nobody",)))
+
+
+def test_an_example_is_a_function_of_seed_and_step(folder: Path) -> None:
+    config = _config(folder)
+    again = [Examples(open_subjects(folder), config, stream=0)[5] for _ in range(2)]
+    assert torch.equal(again[0].problem.data, again[1].problem.data)
+    assert torch.equal(again[0].target, again[1].target)
+    other = Examples(open_subjects(folder), config, stream=0)[6]
+    assert other.target.shape != again[0].target.shape or not torch.equal(other.target, again[0].target)
+
+
+def test_targets_match_what_a_problem_finishes(folder: Path) -> None:
+    """The picture a model is asked for has the size and scale of its target, whatever the mask kind."""
+    kinds = set()
+    examples = Examples(open_subjects(folder), _config(folder), stream=0)
+    for step in range(12):
+        example = examples[step]
+        kinds.add(example.problem.operator.hybrid)
+        image = example.problem.operator.adjoint(example.problem.data)
+        assert example.problem.finish(image).shape == example.target.shape
+        assert example.data_range > 0
+        # The scale is right: the measured centre holds most of a picture's energy.
+        ratio = float((example.problem.finish(image) / example.problem.scale).sum() / example.target.sum())
+        assert 0.5 < ratio < 1.5
+    assert kinds == {True, False}
+
+
+def test_a_strip_is_the_same_problem_on_fewer_rows() -> None:
+    scan = tiny_scan(96, 80)
+    mask = np.arange(80) % 2 == 0
+    mask[30:50] = True
+    problem = prepare_slice(scan.kspace[0], mask, scan.crop)
+    target = rss(ifft2c(torch.from_numpy(scan.kspace[0]))) / problem.scale
+    strip, part = cut_rows(problem, target, 32, np.random.default_rng(0))
+    whole = problem.operator.adjoint(problem.data)
+    rows = strip.operator.adjoint(strip.data)
+    top = next(row for row in range(65) if torch.equal(target[row : row + 32], part))
+    torch.testing.assert_close(rows, whole[top : top + 32])
+
+
+def test_undersampled_scans_cannot_teach(tmp_path: Path) -> None:
+    full = tiny_scan()
+    mask = np.arange(56) % 2 == 0
+    write_fastmri(tmp_path / "under.h5", np.where(mask, full.kspace[0], 0).astype(np.complex64)[None], mask=mask)
+    with pytest.raises(ScanError, match="no truth to train on"):
+        open_subjects(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to train on"):
+        open_subjects(tmp_path)
+
+
+def test_varied_pictures_are_even_bounded_and_various() -> None:
+    sizes = set()
+    for seed in range(12):
+        picture = vary_picture(head(200, 180)[0], np.random.default_rng(seed), 160)
+        assert picture.dtype == torch.complex64
+        assert torch.isfinite(picture.abs()).all()
+        assert all(n % 2 == 0 and n <= 160 for n in picture.shape)
+        assert float(picture.abs().max()) == pytest.approx(1)
+        sizes.add(tuple(picture.shape))
+    assert len(sizes) > 6
+
+
+def test_training_ssim_is_the_ssim_that_is_scored() -> None:
+    from nirvana_mri.eval.metrics import ssim as scored
+
+    draw = np.random.default_rng(0)
+    target = head(50, 40)
+    prediction = (target + 0.1 * draw.standard_normal(target.shape)).astype(np.float32)
+    ours = ssim(torch.from_numpy(prediction[0]), torch.from_numpy(target[0]), float(target.max()))
+    # skimage averages over the same whole windows
+    assert float(ours) == pytest.approx(scored(target, prediction), abs=2e-5)
+
+
+def test_the_loss_ignores_scale_and_vanishes_on_the_target() -> None:
+    target = torch.from_numpy(head()[0])
+    prediction = target + 0.05 * torch.randn(target.shape, generator=torch.Generator().manual_seed(0))
+    plain = image_loss(prediction, target, 1.3, 1.0)
+    torch.testing.assert_close(image_loss(prediction * 1e-9, target * 1e-9, 1.3e-9, 1.0), plain, rtol=1e-4, atol=0)
+    assert float(image_loss(target, target, 1.3, 1.0)) == pytest.approx(0, abs=1e-6)
+    assert float(plain) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": "all"}, "stage is 'all'"),
+        ({"steps": 0}, "steps is 0"),
+        ({"learning_rate": 2.0}, "learning rate is 2.0"),
+        ({"validation_fraction": 1.0}, "validation fraction"),
+        ({"average": 1.0}, "average is 1.0"),
+    ],
+)
+def test_impossible_settings_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(tmp_path, tmp_path, **change)
+
+
+def test_mask_weights_must_sum_to_one() -> None:
+    with pytest.raises(UsageError, match="sum to"):
+        MaskRecipe(kinds=("random",), kind_weights=(0.4,))
