@@ -7,7 +7,6 @@ HDF5 follows links into other files, maps raw bytes of other files into datasets
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ScanError
+from nirvana_mri.io.string_heap import string_is_sound
 
 # What h5py raises for a damaged file, by the library's own error class.
-HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError, struct.error)
+HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
 BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 LARGEST_READ = 4 << 30  # bytes in one slice or one chunk
 LARGEST_RATIO = 1000  # declared over stored bytes of a compressed dataset; gzip ends near 1030
@@ -105,35 +105,15 @@ class SafeFile:
             kind = h5py.check_string_dtype(dataset.dtype)
             if kind is None or math.prod(dataset.shape) != 1:
                 raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
-            if (kind.length or 0) > LARGEST_TEXT or not self._heap_is_sound(dataset):
+            offset = dataset.id.get_offset()
+            varies = kind.length is None and offset is not None
+            if (kind.length or 0) > LARGEST_TEXT or (
+                varies and not string_is_sound(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
+            ):
                 raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source")
             value = np.asarray(dataset[()], dtype=object).item()
             text = value.decode() if isinstance(value, bytes) else str(value)
         return text.rstrip("\0")
-
-    def _heap_is_sound(self, dataset: h5py.Dataset) -> bool:
-        """False where HDF5 would allocate gigabytes for, or search forever, one string of variable length.
-
-        Its 16 bytes are (length, heap address, index). HDF5 2.0 makes room for any length before it looks, and
-        stands still on a heap entry without size (HDF5 file format 3.0, section III.E).
-        """
-        offset = dataset.id.get_offset()
-        if dataset.dtype.kind != "O" or offset is None:
-            return True
-        with self.path.open("rb") as raw:
-            raw.seek(offset)
-            length, address = struct.unpack("<IQ", raw.read(12))
-            raw.seek(address + self.file.userblock_size)
-            signature, size = struct.unpack("<4s4xQ", raw.read(16))
-            if length > LARGEST_TEXT or signature != b"GCOL" or not 16 <= size <= self.bytes_present:
-                return False
-            end = raw.tell() - 16 + size
-            while raw.tell() + 16 <= end:
-                index, entry = struct.unpack("<H6xQ", raw.read(16))
-                if index == 0:
-                    return 16 <= entry <= end - raw.tell() + 16
-                raw.seek((entry + 7) // 8 * 8, 1)
-            return raw.tell() <= end
 
     def has_attribute(self, name: str) -> bool:
         """True where the root has an attribute ``name``, whatever it holds."""
