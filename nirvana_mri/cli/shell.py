@@ -151,7 +151,8 @@ class Bar:
         self._bars.reset(self._task, description=text, total=None)
 
     def stop(self) -> None:
-        self._bars.stop()
+        if self._bars.live.is_started:  # a bar that was never shown would print an empty line
+            self._bars.stop()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nirvana_mri.eval.evaluate import Score
 from nirvana_mri.report.inspect import Inspection
 from nirvana_mri.volume import Volume
 
@@ -71,11 +70,6 @@ def made_by(volume: Volume) -> str:
     sha256 = volume.provenance.get("model_sha256")
     method = str(volume.provenance.get("method"))
     return f"{method} (model {volume.provenance.get('model')} {sha256[:HASH_DIGITS]})" if sha256 else method
-
-
-def score_words(score: Score | None) -> str:
-    """SSIM and PSNR for a caption."""
-    return f"SSIM {score.ssim:.4f}   PSNR {score.psnr:.2f} dB" if score else ""
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

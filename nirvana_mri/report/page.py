@@ -20,7 +20,7 @@ from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.target import Target, centre_crop, open_target
 from nirvana_mri.io.atomic import atomic_path
-from nirvana_mri.report.facts import Facts, made_by, reconstruction_facts, scan_facts, score_words
+from nirvana_mri.report.facts import Facts, made_by, reconstruction_facts, scan_facts
 from nirvana_mri.report.figures import Panel, comparison, png
 from nirvana_mri.report.inspect import inspect
 from nirvana_mri.scan import Scan
@@ -84,6 +84,11 @@ def score_all(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
     same = (volumes[0].provenance.get("sampling") or {}).get("origin") == "fully sampled"
     notes = ("nothing was left out: the scores compare two pictures of the same samples",) if same else ()
     return Scored(tuple(volumes), scores, pictures, notes)
+
+
+def score_words(score: Score | None) -> str:
+    """SSIM and PSNR for a caption."""
+    return f"SSIM {score.ssim:.4f}   PSNR {score.psnr:.2f} dB" if score else ""
 
 
 def panels_of(scored: Scored, number: int) -> tuple[list[Panel], NDArray[Any] | None]:
