@@ -1,4 +1,4 @@
-"""The classical methods that every result is compared with: zero-filled, CG-SENSE, L1-wavelet."""
+"""The classical methods that every result is compared with, beside zero-filled RSS: CG-SENSE and L1-wavelet."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nirvana_mri.physics.consistency import conjugate_gradient
 from nirvana_mri.physics.sense import SenseOperator
-from nirvana_mri.recon.problem import SliceProblem, centre_crop
+from nirvana_mri.recon.problem import SliceProblem
 from nirvana_mri.recon.wavelet import Wavelets
 
 CG_WEIGHT = 0.01
@@ -16,11 +16,6 @@ WAVELET_WEIGHT = 0.003
 WAVELET_STEPS = 60
 WAVELET_LEVELS = 3
 OUTSIDE = 0.1
-
-
-def zero_filled(problem: SliceProblem) -> Float[Tensor, "ny nx"]:
-    """The picture, finished (cropped, on the scan's scale), whose unmeasured samples are zero: RSS of all coils."""
-    return centre_crop(problem.rss_zero_filled, problem.crop) * problem.scale
 
 
 def cg_sense(problem: SliceProblem) -> Complex[Tensor, "ny nx"]:

@@ -16,7 +16,7 @@ from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.coverage import distance_warnings
 from nirvana_mri.recon.model import NirvanaRecon
-from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
+from nirvana_mri.recon.problem import SliceProblem, prepare_slice, zero_filled
 from nirvana_mri.recon.sampling import Sampling, choose_sampling
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
@@ -81,15 +81,15 @@ def reconstruct(
 def _slice(
     scan: Scan, number: int, sampling: Sampling, solver: Solver | None, combine: str, keep_phase: bool, device: str
 ) -> NDArray[Any]:
+    kspace = scan.kspace[number]
+    plain = solver is None or sampling.complete
     try:
-        problem = prepare_slice(scan.kspace[number], sampling.mask, scan.crop, device)
-    except ScanError as problem_found:
-        raise ScanError(f"slice {number}: {problem_found}") from problem_found
-    plain = sampling.complete or solver is None
-    if plain and not keep_phase and combine == "rss":
-        picture = centre_crop(problem.rss_zero_filled, problem.crop) * problem.scale
-        return np.ascontiguousarray(picture.cpu().numpy())
-    image = problem.operator.adjoint(problem.data) if plain or solver is None else solver(problem)
+        if plain and combine == "rss" and not keep_phase:
+            return zero_filled(kspace, sampling.mask, scan.crop, device).cpu().numpy()
+        problem = prepare_slice(kspace, sampling.mask, scan.crop, device)
+    except ScanError as found:
+        raise ScanError(f"slice {number}: {found}") from found
+    image = problem.operator.adjoint(problem.data) if solver is None or plain else solver(problem)
     finished = problem.finish_complex(image) if keep_phase else problem.finish(image, combine)
     return np.ascontiguousarray(finished.cpu().numpy())
 

@@ -30,8 +30,7 @@ class SliceProblem:
     ``data`` is complex64 ``[coil ny nx]``: in hybrid space, the readout transformed and cropped to the picture, where
     the mask is by column only; else in k-space. ``certainty`` ``[ny nx]`` is the share of the signal that the maps
     explain (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured,
-    on the problem's own intensity scale; a picture times ``scale`` is on the scan's. ``rss_zero_filled`` ``[ny nx]``
-    comes from all coils.
+    on the problem's own intensity scale; a picture times ``scale`` is on the scan's.
     """
 
     data: Complex[Tensor, "coil ny nx"]
@@ -42,7 +41,6 @@ class SliceProblem:
     coils: int
     scale: float
     crop: tuple[int, int]
-    rss_zero_filled: Float[Tensor, "ny nx"]
 
     @property
     def sigma(self) -> float:
@@ -71,9 +69,55 @@ def prepare_slice(
 ) -> SliceProblem:
     """Turn measured k-space complex64 ``[coil ny nx]`` into a problem that every method can solve.
 
-    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. The data are
-    divided by a power of two, so that no intermediate square leaves the range of float32 and scaling the scan by two
-    changes no bit. Raises ScanError where no sample, or only zeros, were measured.
+    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. Raises
+    ScanError where no sample, only zeros, or no calibration region were measured.
+    """
+    raw, sampled, exponent = _measured(kspace, mask, device)
+    rows, columns = calibration_region(mask)
+    if sampled.ndim == 1:
+        data, keep = _to_hybrid(raw, crop[0])
+        block = data[..., columns]
+        block = fft1c(block, dim=-2) if block.numel() else block
+    else:
+        data, keep = raw, raw.shape[1]
+        block = raw[:, rows, columns]
+    if not block.numel():
+        raise ScanError(
+            f"the mask {tuple(mask.shape)} leaves out the centre of k-space, from which coil maps are estimated; "
+            "use a mask with calibration lines, or method zero-filled"
+        )
+    block = _central(block)
+    matrix = compression_matrix(block, CALIBRATION_ENERGY, MOST_VIRTUAL_COILS)
+    maps, certainty = estimate_maps(compress(block, matrix), (keep, raw.shape[2]))
+    return SliceProblem(
+        data=compress(data, matrix),
+        operator=SenseOperator(maps, sampled),
+        certainty=certainty,
+        calibration=(block.shape[1], block.shape[2]),
+        noise=noise_energy(raw, sampled),
+        coils=raw.shape[0],
+        scale=math.ldexp(1.0, exponent),
+        crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
+    )
+
+
+def zero_filled(
+    kspace: np.ndarray, mask: np.ndarray, crop: tuple[int, int], device: torch.device | str = "cpu"
+) -> Float[Tensor, "ny nx"]:
+    """The RSS picture of all coils, unmeasured samples zero: on the scan's scale, cropped. Needs no maps.
+
+    Arguments and errors as for :func:`prepare_slice`, without the calibration region.
+    """
+    raw, sampled, exponent = _measured(kspace, mask, device)
+    coil_images = ifft1c(_to_hybrid(raw, crop[0])[0]) if sampled.ndim == 1 else ifft2c(raw)
+    size = (min(crop[0], coil_images.shape[-2]), min(crop[1], coil_images.shape[-1]))
+    return centre_crop(rss(coil_images), size) * math.ldexp(1.0, exponent)
+
+
+def _measured(kspace: np.ndarray, mask: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor, int]:
+    """Measured samples (others zero) divided by a power of two, the mask, and that power.
+
+    The division keeps every later square inside float32, and scaling a scan by two then changes no bit.
     """
     sampled = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
     raw = torch.from_numpy(np.ascontiguousarray(kspace)).to(device)
@@ -82,31 +126,7 @@ def prepare_slice(
     if not (0 < peak < math.inf):
         raise ScanError(f"largest measured sample is {peak}; expected a finite value above 0; is the mask inverted?")
     exponent = math.frexp(peak)[1]
-    raw = torch.view_as_complex(torch.ldexp(torch.view_as_real(raw), torch.tensor(-exponent, device=raw.device)))
-    noise = noise_energy(raw, sampled)
-    rows, columns = calibration_region(mask)
-    if sampled.ndim == 1:
-        problem_data, keep = _to_hybrid(raw, crop[0])
-        block = fft1c(problem_data[..., columns], dim=-2)
-        picture = ifft1c(problem_data)
-    else:
-        problem_data, keep = raw, raw.shape[1]
-        block = raw[:, rows, columns]
-        picture = ifft2c(raw)
-    block = _central(block)
-    matrix = compression_matrix(block, CALIBRATION_ENERGY, MOST_VIRTUAL_COILS)
-    maps, certainty = estimate_maps(compress(block, matrix), (keep, raw.shape[2]))
-    return SliceProblem(
-        data=compress(problem_data, matrix),
-        operator=SenseOperator(maps, sampled),
-        certainty=certainty,
-        calibration=(block.shape[1], block.shape[2]),
-        noise=noise,
-        coils=raw.shape[0],
-        scale=math.ldexp(1.0, exponent),
-        crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
-        rss_zero_filled=rss(picture),
-    )
+    return raw * math.ldexp(1.0, -exponent), sampled, exponent
 
 
 def _to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:

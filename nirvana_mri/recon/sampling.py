@@ -41,8 +41,6 @@ def choose_sampling(
     if used.ndim == 2 and is_columns(used):
         used = used[0]
     acceleration = achieved_acceleration(used, scan.acquired)
-    if asked is None and not scan.fully_sampled:
-        acceleration = _own_acceleration(scan)
     description |= {
         "achieved_acceleration": round(acceleration, 4),
         "origin": "retrospective"
@@ -77,13 +75,3 @@ def _given(mask: NDArray[np.bool_], accelerate: float | None) -> NDArray[np.bool
     if mask.dtype != np.bool_ or mask.ndim not in (1, 2):
         raise UsageError(f"mask is {mask.dtype} {mask.shape}; expected bool [nx] or [ny nx], True = measured")
     return mask
-
-
-def _own_acceleration(scan: Scan) -> float:
-    """Of a scan that came undersampled: grid samples inside the outermost measured ones, per measured sample."""
-    acquired = scan.acquired
-    for axis in range(acquired.ndim):
-        others = tuple(other for other in range(acquired.ndim) if other != axis)
-        inside = np.flatnonzero(acquired.any(axis=others))
-        acquired = acquired.take(range(inside[0], inside[-1] + 1), axis)
-    return acquired.size / int(acquired.sum())

@@ -185,6 +185,5 @@ def cut_rows(
         operator=operator,
         certainty=problem.certainty[keep].contiguous(),
         crop=(rows, problem.crop[1]),
-        rss_zero_filled=problem.rss_zero_filled[keep].contiguous(),
     )
     return strip, target[keep].contiguous()

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny_model, tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.physics.masks import make_mask
 from nirvana_mri.recon.pipeline import METHODS
 from nirvana_mri.scan import Scan
-from tiny import tiny_model, tiny_scan
 
 MODEL = tiny_model()
 SCAN = tiny_scan(slices=2)

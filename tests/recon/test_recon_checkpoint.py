@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import tiny_config, tiny_model
 
 from nirvana_mri.errors import CheckpointError, UsageError
 from nirvana_mri.recon.checkpoint import backbone_sha256, load_model, save_checkpoint
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
-from tiny import tiny_config, tiny_model
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import tiny_model, tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, ScanError, UsageError
 from nirvana_mri.recon.coverage import distance_warnings
 from nirvana_mri.recon.pipeline import METHODS
 from nirvana_mri.scan import Scan
-from tiny import tiny_model, tiny_scan
 
 ACCELERATE = {"accelerate": 4, "center_fraction": 0.16}
 
@@ -143,3 +143,13 @@ def test_distance_from_the_card_is_named(scan: Scan, change: dict, acceleration:
     notes = distance_warnings(COVERS, replace(scan, **change), acceleration)
     assert len(notes) == 1
     assert message in notes[0]
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_a_mask_without_the_centre_gives_one_line_but_a_zero_filled_picture(scan: Scan, planar: bool) -> None:
+    mask = np.arange(56) % 2 == 1  # the centre, column 28, is even
+    if planar:
+        mask = mask & (np.arange(64) % 3 > 0)[:, None]
+    with pytest.raises(ScanError, match="leaves out the centre"):
+        nm.reconstruct(scan, method="sense", mask=mask)
+    assert np.isfinite(nm.reconstruct(scan, method="zero-filled", mask=mask).voxels).all()
