@@ -45,7 +45,7 @@ class SimulatedSlices:
 
     def __getitem__(self, index: int) -> NDArray[np.complex64]:
         number = self.numbers[index]
-        picture = torch.from_numpy(self.pictures[number]).to(torch.complex64)
+        picture = torch.from_numpy(self.pictures[number].astype(np.complex64))
         return simulate_slice(picture, self.settings, number, len(self.pictures), self.peak).numpy()
 
 
@@ -85,8 +85,9 @@ def simulate(
     ``source`` is a NIfTI or npy file (see ``io.nifti``), or an array ``[slice, ny, nx]`` or ``[ny, nx]``: a magnitude,
     or complex. ``noise`` and ``phase`` are explained at :class:`Simulation`; with ``phase=0`` a complex picture
     keeps its own. ``slices`` picks slices by number and changes nothing in those picked; ``volume`` one of a
-    NIfTI series; ``voxel_mm`` (slice, ny, nx) is for pictures that do not know theirs. The scan computes its slices as they are asked for; with ``out`` it is written there in
-    fastMRI's layout (which holds voxel sizes but no orientation) and opened.
+    NIfTI series; ``voxel_mm`` (slice, ny, nx) is for pictures that do not know theirs. The scan computes its slices
+    as they are asked for; with ``out`` it is written there in fastMRI's layout (which holds voxel sizes but no
+    orientation) and opened.
 
     Raises: DataError for a picture that cannot be one (NaN, negative, all zero, too small, wrong rank); UsageError
     for settings that cannot work.

@@ -90,7 +90,7 @@ def brain() -> tuple[NDArray[np.float32], str]:
 
 
 def set_field(pictures: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The same pixels in another field of view about the centre: trimmed where it is smaller, air where it is larger."""
+    """The same pixels in another field of view about the centre: trimmed where smaller, air added where larger."""
     missing = [max(m - n, 0) for n, m in zip(pictures.shape[-2:], size, strict=True)]
     padded = np.pad(pictures, [(0, 0), *((gap - gap // 2, gap // 2) for gap in missing)])
     return centre_crop(padded, size)

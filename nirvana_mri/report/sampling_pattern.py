@@ -55,7 +55,7 @@ def _columns(measured: Mask) -> str:
 
 def _without_gap(line: Mask) -> bool:
     inside = np.flatnonzero(line)
-    return inside.size > 0 and inside[-1] - inside[0] + 1 == inside.size
+    return inside.size > 0 and bool(inside[-1] - inside[0] + 1 == inside.size)
 
 
 def _touched(mask: Mask) -> tuple[Mask, Mask]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import tiny_model, tiny_scan
 from typer.testing import CliRunner
 
 from nirvana_mri.cli.app import app
 from nirvana_mri.recon.checkpoint import save_checkpoint
-from tiny import tiny_model, tiny_scan
 
 Run = Callable[..., Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from tiny import tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.io.save import load_volume
-from tiny import tiny_scan
 
 Run = Callable[..., Any]
 FASTER = ("--method", "sense", "--accelerate", "4", "--center-fraction", "0.16")
@@ -225,8 +225,9 @@ def test_what_is_no_longer_right_is_made_again(run: Run, folder: Path, tmp_path:
 
 
 def test_another_model_is_another_request(run: Run, scan_file: Path, model_file: Path, tmp_path: Path) -> None:
-    from nirvana_mri.recon.checkpoint import save_checkpoint
     from tiny import tiny_model
+
+    from nirvana_mri.recon.checkpoint import save_checkpoint
 
     other = tmp_path / "tiny.safetensors"  # the same name, other weights
     save_checkpoint(tiny_model(seed=1), other, covers={}, training={})
