@@ -22,7 +22,7 @@ class ImageDecoderConfig:
     cascades: int = 5
     widths: tuple[int, int, int] = (48, 80, 128)
     token_width: int = 32
-    consistency_steps: int = 3
+    consistency_steps: int = 6
 
     def __post_init__(self) -> None:
         if self.cascades < 1 or self.consistency_steps < 1:
