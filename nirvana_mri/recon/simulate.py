@@ -23,6 +23,7 @@ from nirvana_mri.physics.simulate import Simulation, simulate_slice
 from nirvana_mri.scan import Geometry, Scan
 
 SMALLEST = 16  # pixels a side
+ARRAY = "the array"
 NOTE = "k-space simulated from a picture: its scores say less than those on measured k-space"
 
 
@@ -93,21 +94,11 @@ def simulate(
     for settings that cannot work.
     """
     settings = Simulation(coils, float(noise), float(phase), seed)
-    if isinstance(source, np.ndarray):
-        what, geometry = "the array", Geometry()
-        if source.ndim not in (2, 3) or source.dtype.kind not in "biufc":
-            raise DataError(f"{what} is {source.dtype} {source.shape}, expected numbers (slices, ny, nx) or (ny, nx)")
-        pictures = as_picture(source.reshape(-1, *source.shape[-2:]))
-    else:
-        what = str(source)
-        pictures, geometry = read_image_volume(source, volume)
-    if voxel_mm is not None and geometry.voxel_mm is None:
-        geometry = centred_geometry(voxel_mm, pictures.shape)
+    what, pictures, geometry = _pictures(source, volume, voxel_mm)
     numbers = _numbers(slices, len(pictures))
-    peak = _checked_peak(pictures, numbers, settings, what)
-    kspace = SimulatedSlices(pictures, numbers, settings, peak)
+    kspace = SimulatedSlices(pictures, numbers, settings, _checked_peak(pictures, numbers, settings, what))
     scan = Scan(
-        name=name or (_stem(Path(out or what)) if out or what != "the array" else "simulated"),
+        name=name or (_stem(Path(out or what)) if out or what != ARRAY else "simulated"),
         kspace=kspace,
         acquired=np.ones(pictures.shape[2], bool),
         crop=(pictures.shape[1], pictures.shape[2]),
@@ -120,6 +111,21 @@ def simulate(
         file_format="simulated",
     )
     return scan if out is None else _written(scan, Path(out))
+
+
+def _pictures(
+    source: str | Path | NDArray[Any], volume: int | None, voxel_mm: tuple[float, float, float] | None
+) -> tuple[str, NDArray[Any], Geometry]:
+    """(what to call it, pictures ``[slice, ny, nx]``, where they lie)."""
+    if isinstance(source, np.ndarray):
+        if source.ndim not in (2, 3) or source.dtype.kind not in "biufc":
+            raise DataError(f"{ARRAY} is {source.dtype} {source.shape}, expected numbers (slices, ny, nx) or (ny, nx)")
+        what, pictures, geometry = ARRAY, as_picture(source.reshape(-1, *source.shape[-2:])), Geometry()
+    else:
+        what, (pictures, geometry) = str(source), read_image_volume(source, volume)
+    if voxel_mm is not None and geometry.voxel_mm is None:
+        geometry = centred_geometry(voxel_mm, pictures.shape)
+    return what, pictures, geometry
 
 
 def _written(scan: Scan, out: Path) -> Scan:

@@ -39,9 +39,8 @@ def _columns(measured: Mask) -> str:
         first, last = np.flatnonzero(measured)[[0, -1]]
         # a full scan reaches as far on both sides as its border allows; half Fourier and low resolution do not
         return "full" if measured.mean() > 0.5 and abs(first - (n - 1 - last)) <= 0.1 * n else "one block of columns"
-    lines = calibration_region(measured)[1]
-    left = np.flatnonzero(measured[: lines.start])
-    right = np.flatnonzero(measured[lines.stop :]) + lines.stop
+    first, stop = _run_about(measured, measured.size // 2)
+    left, right = np.flatnonzero(measured[:first]), np.flatnonzero(measured[stop:]) + stop
     gaps = np.concatenate([np.diff(left), np.diff(right)])
     if gaps.size == 0 or gaps.max() - gaps.min() > 1:
         return "like random (irregular columns)"
@@ -49,8 +48,17 @@ def _columns(measured: Mask) -> str:
         return f"like equispaced_fraction (every {gaps.mean():.2f} columns)"
     step = int(gaps[0])
     if left.size and right.size and (right[0] - left[0]) % step:
-        return f"like magic (every {step} columns, one side shifted)"
+        return f"like magic or equispaced_fraction (every {step} columns, shifted across the centre)"
     return f"like equispaced (every {step} columns)"
+
+
+def _run_about(measured: Mask, centre: int) -> tuple[int, int]:
+    """[first, stop) of the measured columns about ``centre`` without a gap: the calibration lines, be they uneven."""
+    gaps = np.flatnonzero(~measured)
+    below, above = gaps[gaps <= centre], gaps[gaps >= centre]
+    first = int(below[-1]) + 1 if below.size else 0
+    stop = int(above[0]) if above.size else measured.size
+    return first, max(first, stop)
 
 
 def _without_gap(line: Mask) -> bool:
