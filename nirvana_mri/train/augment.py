@@ -14,9 +14,9 @@ def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -
     """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
     ``largest``.
 
-    It is turned, flipped, recontrasted, shaded, sometimes strewn with sharp shapes, set in a wider or tighter field of
-    view, and at last low-passed to a smaller matrix by cutting its k-space, as a scanner does: truncation ringing
-    included.
+    It is turned, flipped, recontrasted, shaded, sometimes crowned with a bright ring or strewn with sharp shapes, set
+    in a wider or tighter field of view, and at last low-passed to a smaller matrix by cutting its k-space, as a scanner
+    does: truncation ringing included.
     """
     turned = np.rot90(picture, int(draw.integers(4)) if draw.random() < 0.5 else 0)
     if draw.random() < 0.5:
@@ -25,14 +25,16 @@ def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -
     image = recontrast(image / image.max(), draw)
     if draw.random() < 0.35:
         image = strew(image, draw)
-    image = image * shading((image.shape[0], image.shape[1]), draw)
+    if draw.random() < 0.5:
+        image = crown(image, draw)
+    image = image * shading((image.shape[0], image.shape[1]), draw) * rim(image, draw)
     image = set_field_of_view(image, draw)
     return low_pass(image, draw, largest)
 
 
 def recontrast(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
-    """A random monotone intensity curve; one in five times the object's intensities are turned over."""
-    if draw.random() < 0.2:
+    """A random monotone intensity curve; one in ten times the object's intensities are turned over."""
+    if draw.random() < 0.1:
         inside = image > 0.08
         image = torch.where(inside, 1.05 - image, image)
     return image ** float(draw.uniform(0.6, 1.5))
@@ -42,6 +44,40 @@ def shading(shape: tuple[int, int], draw: np.random.Generator) -> Float[Tensor, 
     """A slow multiplicative field, as uneven coils leave it."""
     coarse = torch.from_numpy(draw.normal(0, 0.35, (1, 1, 3, 3)).astype(np.float32))
     return torch.nn.functional.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0].exp()
+
+
+def crown(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "my mx"]:
+    """A bright thin ring about the object, where there is air: skin and fat, whose ghosts are the worst of all."""
+    y, x, margin = *_object_axes(image), int(0.16 * max(image.shape))
+    padded = torch.nn.functional.pad(image, (margin,) * 4)
+    step_y, step_x = float(y[1, 0] - y[0, 0]), float(x[0, 1] - x[0, 0])
+    ny, nx = padded.shape
+    y = float(y[0, 0]) + step_y * (torch.arange(ny) - margin)[:, None]
+    x = float(x[0, 0]) + step_x * (torch.arange(nx) - margin)[None, :]
+    power = float(draw.uniform(1.8, 2.6))
+    radius = ((y / draw.uniform(1.0, 1.12)).abs() ** power + (x / draw.uniform(1.0, 1.12)).abs() ** power) ** (
+        1 / power
+    )
+    inner, thick = draw.uniform(1.0, 1.1), draw.uniform(0.02, 0.09)
+    ring = (radius > inner) & (radius < inner + thick) & (padded < 0.08)
+    level = float(image[image > 0.1].mean()) * float(draw.uniform(0.5, 1.6))
+    return torch.where(ring, level * shading((ny, nx), draw), padded)
+
+
+def rim(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """A gain that grows towards the object's edge, up to fourfold, as surface coils give it."""
+    y, x = _object_axes(image)
+    return 1 + float(draw.uniform(0, 3)) * (y**2 + x**2).clamp(0, 1.4) ** float(draw.uniform(1, 3))
+
+
+def _object_axes(image: Float[Tensor, "ny nx"]) -> tuple[Float[Tensor, "ny 1"], Float[Tensor, "1 nx"]]:
+    """Coordinates that run from −1 to 1 over the object's bounding box."""
+    axes = []
+    for dim in (1, 0):
+        inside = torch.nonzero((image > 0.1).any(dim)).flatten()
+        first, last = (int(inside[0]), int(inside[-1])) if len(inside) > 8 else (0, image.shape[1 - dim] - 1)
+        axes.append((torch.arange(image.shape[1 - dim]) - (first + last) / 2) / ((last - first) / 2))
+    return axes[0][:, None], axes[1][None, :]
 
 
 def strew(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
@@ -81,15 +117,21 @@ def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) 
 def low_pass(image: Float[Tensor, "ny nx"], draw: np.random.Generator, largest: int) -> Complex[Tensor, "my mx"]:
     """The picture on a smaller, even matrix, by cutting its k-space.
 
-    Cut deep: averaged, interpolated or zero-padded pictures have empty outer k-space, which no raw scan has, and a model
-    would learn to leave it empty (Shimron 2022).
+    Cut deep: averaged, interpolated or zero-padded pictures have empty outer k-space, which no raw scan has, and a
+    model would learn to leave it empty (Shimron 2022).
     """
-    share = float(draw.uniform(0.55, 0.9))
+    share = float(draw.uniform(0.6, 0.95))
     sizes = []
     for n in image.shape:
         wanted = min(n * share * float(draw.uniform(0.92, 1.08)), largest, n)
         sizes.append(max(int(wanted), min(SMALLEST, n)) // 2 * 2)
-    kspace = fft2c(image.to(torch.complex64))
+    kspace = fft2c(image.to(torch.complex64)) * _treble((image.shape[0], image.shape[1]), draw)
     top, left = (n // 2 - m // 2 for n, m in zip(image.shape, sizes, strict=True))
     small = ifft2c(kspace[top : top + sizes[0], left : left + sizes[1]].contiguous())
     return small / small.abs().max()
+
+
+def _treble(shape: tuple[int, int], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """A gain in k-space that rises with frequency, to make up for smooth pictures."""
+    y, x = (torch.arange(n) / (n / 2) - 1 for n in shape)
+    return 1 + float(draw.uniform(0, 2)) * (y[:, None] ** 2 + x[None, :] ** 2)
