@@ -25,6 +25,14 @@ HeldOutOption = Annotated[
     list[str] | None, typer.Option("--held-out", metavar="NAME", help="A subject kept for validation; repeat at will.")
 ]
 
+EmphasisOption = Annotated[
+    list[str] | None, typer.Option("--emphasis", metavar="NAME", help="A subject drawn twice as often; repeat at will.")
+]
+AnatomyOption = Annotated[
+    list[str] | None,
+    typer.Option("--anatomy", metavar="NAME", help="What the scans show (brain, knee): others will get a warning."),
+]
+
 
 def train(
     data: DataOption,
@@ -39,6 +47,8 @@ def train(
         float, typer.Option("--validation-fraction", help="Share of the subjects held out, drawn by seed.")
     ] = TrainConfig.validation_fraction,
     held_out: HeldOutOption = None,
+    emphasis: EmphasisOption = None,
+    anatomy: AnatomyOption = None,
     start_from: StartOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes that make examples.")] = TrainConfig.workers,
@@ -61,6 +71,8 @@ def train(
         seed=seed,
         validation_fraction=validation_fraction,
         held_out=tuple(held_out or ()),
+        emphasis=tuple(emphasis or ()),
+        anatomy=tuple(anatomy or ()),
         start_from=start_from,
         resume=resume,
         workers=workers,

@@ -5,6 +5,8 @@ from typing import Any
 
 from nirvana_mri.scan import Scan
 
+FAR = 1.5  # a matrix or a coil count beyond the range by less than this factor is not worth a warning
+
 # fastMRI's names of acquisitions; a name that holds none of these says nothing.
 ANATOMY_MARKS = {
     "brain": ("AXT1", "AXT2", "AXFLAIR", "BRAIN", "HEAD"),
@@ -17,15 +19,16 @@ ANATOMY_MARKS = {
 def distance_warnings(covers: Mapping[str, Any], scan: Scan, acceleration: float) -> tuple[str, ...]:
     """What of the scan lies outside the model card's ranges, with both figures; empty where all is inside.
 
-    ``covers`` holds ``[low, high]`` for ``accelerations``, ``coils`` and ``matrix``, and a list of ``anatomy``. Near
-    edges count as inside: a twentieth of acceleration, which masks only approach.
+    ``covers`` holds ``[low, high]`` for ``accelerations``, ``coils`` and ``matrix``, and a list of ``anatomy``. What
+    lies near an edge counts as inside: a twentieth of acceleration, which masks only approach, and half as much again
+    of matrix and coils, to which the model adapts.
     """
     _, coils, ny, nx = scan.shape
     measured = (
         ("acceleration", acceleration, covers.get("accelerations"), "x", 1.05),
-        ("coil count", coils, covers.get("coils"), "", 1.0),
-        ("smaller matrix side", min(*scan.crop, nx), covers.get("matrix"), " pixels", 1.0),
-        ("larger matrix side", max(min(ny, scan.crop[0]), nx), covers.get("matrix"), " pixels", 1.0),
+        ("coil count", coils, covers.get("coils"), "", FAR),
+        ("smaller matrix side", min(*scan.crop, nx), covers.get("matrix"), " pixels", FAR),
+        ("larger matrix side", max(min(ny, scan.crop[0]), nx), covers.get("matrix"), " pixels", FAR),
     )
     notes = [
         f"{what} {value:.3g}{unit} lies outside the model's training range, {limits[0]:.3g} to {limits[1]:.3g}{unit}"

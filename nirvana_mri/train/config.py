@@ -40,7 +40,7 @@ class TrainConfig:
     whose k-space is then simulated on the fly and so stamped. ``rows`` is the height in pixels of the strip of each
     slice that one step looks at (hybrid space lets the readout be cut without loss); ``held_out`` names subjects (file
     name stems) kept for validation, which ``validation_fraction`` chooses by seed when none are named. ``emphasis``
-    names subjects drawn twice as often.
+    names subjects drawn twice as often. ``anatomy`` says what the data show, for warnings when the model meets another.
     """
 
     data: Path
@@ -64,6 +64,7 @@ class TrainConfig:
     start_from: str | None = None
     held_out: tuple[str, ...] = ()
     emphasis: tuple[str, ...] = ()
+    anatomy: tuple[str, ...] = ()
     validation_fraction: float = 0.1
     validate_every: int = 500
     checkpoint_every: int = 250

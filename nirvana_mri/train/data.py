@@ -27,6 +27,7 @@ from nirvana_mri.train.config import MaskRecipe, TrainConfig
 
 SCAN_SUFFIXES = (".h5", ".hdf5")
 LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
+SIMULATED_COILS = (1, 2, 4, 6, 8, 8, 10, 12, 16)
 LARGEST_2D = 160  # pixels a side of simulated examples whose mask needs the whole plane
 
 
@@ -55,7 +56,7 @@ class Subject:
             return FullSlice(kspace, self.scan.acquired, self.scan.crop, None)
         assert self.pictures is not None
         image = vary_picture(pick_slice(self.pictures, self.isotropic, draw), draw, largest)
-        coils = int(draw.choice([1, 2, 4, 6, 8, 8, 10, 12, 16]))
+        coils = int(draw.choice(SIMULATED_COILS))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
         kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=1.0).numpy()

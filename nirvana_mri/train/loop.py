@@ -19,8 +19,9 @@ from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.recon.checkpoint import backbone_sha256, load_model, save_checkpoint
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+from nirvana_mri.train.augment import SMALLEST
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Examples, Subject, open_subjects, split_subjects
+from nirvana_mri.train.data import SIMULATED_COILS, Example, Examples, Subject, open_subjects, split_subjects
 from nirvana_mri.train.loss import image_loss, ssim
 from nirvana_mri.train.stages import trained_parameters
 
@@ -255,18 +256,33 @@ def _facts(config: TrainConfig, training: list[Subject], held_out: list[Subject]
         "recipe": config.recipe(),
         "split": {"training": [s.name for s in training], "validation": [s.name for s in held_out]},
         "data_kind": sorted({"measured k-space" if s.scan else "k-space simulated from pictures" for s in training}),
+        "covers": _covers(config, training),
+    }
+
+
+def _covers(config: TrainConfig, training: list[Subject]) -> dict[str, Any]:
+    """The ranges that training saw, for the warnings of later: acceleration, masks, coils, matrix, anatomy if told."""
+    coils, sides = [], []
+    for subject in training:
+        if subject.scan is not None:
+            coils.append(subject.scan.shape[1])
+            sides += [*subject.scan.crop, subject.scan.shape[3]]
+        else:
+            coils += SIMULATED_COILS
+            sides += [SMALLEST, config.largest]
+    masks = config.masks
+    return {
+        "accelerations": [min(masks.accelerations), max(masks.accelerations)],
+        "masks": list(masks.kinds),
+        "coils": [min(coils), max(coils)],
+        "matrix": [min(sides), max(sides)],
+        "anatomy": list(config.anatomy),
     }
 
 
 def _save(run: Run, config: TrainConfig, facts: dict[str, Any]) -> Path:
     path = config.out / "model.safetensors"
-    masks = config.masks
-    covers = {
-        "accelerations": [min(masks.accelerations), max(masks.accelerations)],
-        "masks": list(masks.kinds),
-        "coils": [1, 16],
-        "matrix": [112, 400],
-        "anatomy": ["brain"],
-    }
-    save_checkpoint(run.model, path, covers=covers, training={**facts, "steps": run.step}, codecs=run.average)
+    training = {**facts, "steps": run.step}
+    covers = training.pop("covers")
+    save_checkpoint(run.model, path, covers=covers, training=training, codecs=run.average)
     return path

@@ -124,7 +124,7 @@ def test_a_bad_slice_is_named() -> None:
         nm.reconstruct(replace(scan, kspace=Broken()), method="sense")
 
 
-COVERS = {"accelerations": [3, 8], "coils": [1, 16], "matrix": [48, 400], "anatomy": ["brain"]}
+COVERS = {"accelerations": [3, 8], "coils": [1, 16], "matrix": [60, 400], "anatomy": ["brain"]}
 
 
 def test_input_inside_the_card_brings_no_warning(scan: Scan) -> None:
