@@ -102,14 +102,14 @@ def main() -> int:
     text = (
         "# Reconstructing a full-size slice: 15 coils, 640x368, 4x\n\n"
         + heading("python benchmarks/reconstruct.py --write", 0)
-        + f"- ceilings in this run: float32 GEMM {gemm_ceiling():.0f} GFLOP/s, memory copy {copy_ceiling():.0f} GB/s\n\n"
+        + f"- ceilings: float32 GEMM {gemm_ceiling():.0f} GFLOP/s, memory copy {copy_ceiling():.0f} GB/s\n\n"
         "| | median [s] | fastest [s] | slowest [s] |\n|---|---|---|---|\n"
         + row("nirvana-mri `nano`, h5 file to picture", own)
         + row("fastmri E2E-VarNet (12 cascades, 18 channels), forward only", peer)
         + "\n"
         + f"Ratio of medians {ratio:.1f} (gate: at least {RATIO:.0f}).\n\n"
-        "Peak memory while reconstructing 16 slices of 16 coils, 640x368, above an idle process with the model "
-        f"loaded: {growth:.0f} MB (gate: {MEGABYTES:.0f}).\n"
+        "Peak memory while reconstructing 16 slices of 16 coils, 640x368, above an idle process with the "
+        f"model loaded: {growth:.0f} MB (gate: {MEGABYTES:.0f}).\n"
     )
     print(text)
     if write:

@@ -30,9 +30,8 @@ class ConditionalUNet(nn.Module):
         self.from_middle = nn.ConvTranspose2d(middle, fine, 2, stride=2)
         self.fine_up = ResidualBlock(fine)
         self.leave = nn.Conv2d(fine, 4 * channels_out, 3, padding=1)
-        for layer in (self.modulate, self.leave):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.modulate.parameters(), *self.leave.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
