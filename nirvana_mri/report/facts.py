@@ -20,7 +20,7 @@ def scan_facts(found: Inspection) -> Facts:
     rows = [
         ("file", f"{found.name} ({found.file_format}, {kind})"),
         ("contrast", str(contrast) if contrast else ""),
-        ("slices, coils", f"{found.slices} slices, {found.coils} coil{'s' if found.coils > 1 else ''}"),
+        ("slices, coils", f"{_count(found.slices, 'slice')}, {_count(found.coils, 'coil')}"),
         ("k-space matrix", f"{_by(found.matrix)} (readout × phase encoding)"),
         ("picture matrix", _by(found.picture)),
         ("voxel size", _lengths(found.voxel_mm)),
@@ -98,6 +98,10 @@ def _header_values(found: Inspection) -> Iterable[tuple[str, str]]:
 def _sampled(found: Inspection) -> str:
     columns = f"{found.measured_columns} of {found.matrix[1]} columns"
     return f"{columns}, fully sampled" if found.fully_sampled else f"{columns}, {found.acceleration:.2f}x accelerated"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _by(numbers: Iterable[int]) -> str:

@@ -46,7 +46,7 @@ def comparison(panels: Sequence[Panel], target: Picture | None, title: str = "",
     rows = 1 if target is None else 2
     ny, nx = panels[0].picture.shape
     height = COLUMN * ny / nx * pixel_aspect
-    head = TITLE + (0.4 if title else 0.0)
+    head = TITLE + (0.3 if title else 0.0)
     size = (COLUMN * len(panels), head + rows * height + FOOT)
     figure = Figure(figsize=size, facecolor=PAPER, dpi=140)
     for column, panel in enumerate(panels):

@@ -1,0 +1,21 @@
+"""What the README shows in Python runs as it stands, with the shipped model."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tiny import tiny_scan
+
+from nirvana_mri.io.save import load_volume
+
+
+def test_the_python_example_runs(
+    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (project_root / "README.md").read_text(), flags=re.M | re.S)
+    assert len(blocks) == 1
+    monkeypatch.chdir(tmp_path)
+    tiny_scan(112, 112, out=Path("scan.h5"))
+    exec(compile(blocks[0], "README.md", "exec"), {})
+    assert "ssim=" in capsys.readouterr().out
+    assert load_volume("recon.h5").provenance["model"] == "nano"
