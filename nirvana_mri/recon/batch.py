@@ -88,7 +88,7 @@ def plan(scans: Sequence[Path], out: Path) -> list[Job]:
     """Which scan goes where. Folders stand for the HDF5 files in them.
 
     One scan goes to ``out`` where that has a suffix and is no folder; else every scan goes into the folder ``out``,
-    under its own name with the suffix .h5. Raises: UsageError where two would have one name, or output would
+    under its own name, as fastMRI pairs them. Raises: UsageError where two would have one name, or output would
     replace input.
     """
     found = [path for given in scans for path in _files(given)]
@@ -101,7 +101,7 @@ def plan(scans: Sequence[Path], out: Path) -> list[Job]:
     else:
         if out.is_file() or (out.suffix.lower() in SUFFIXES and not out.is_dir()):
             raise UsageError(f"{out} names a file, and {len(found)} scans go into a folder; name one")
-        jobs = [Job(path, out / f"{path.stem}.h5") for path in found]
+        jobs = [Job(path, out / (path.name if path.suffix in SUFFIXES else f"{path.stem}.h5")) for path in found]
     _refuse_collisions(jobs)
     return jobs
 

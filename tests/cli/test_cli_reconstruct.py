@@ -242,6 +242,13 @@ def test_an_existing_folder_takes_a_single_scan(run: Run, scan_file: Path, tmp_p
     assert (tmp_path / "head.h5").is_file()
 
 
+def test_names_stay_so_that_scores_find_their_scan(run: Run, scan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "head.hdf5").write_bytes(scan_file.read_bytes())
+    assert run("reconstruct", tmp_path / "scans", "-o", tmp_path / "out", *FASTER).exit_code == 0
+    assert run("evaluate", tmp_path / "out", "--target", tmp_path / "scans").exit_code == 0
+
+
 def test_undersampled_and_fully_sampled_scans_need_no_options(run: Run, scan_file: Path, tmp_path: Path) -> None:
     full = run("reconstruct", scan_file, "-o", tmp_path / "full.h5", "--method", "sense")
     assert "fully sampled" in full.stdout
