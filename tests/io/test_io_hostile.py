@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.io.fastmri import write_fastmri
+from nirvana_mri.io.hdf5 import SafeFile
 from nirvana_mri.io.header import HeaderError, make_header, parse_header
 from nirvana_mri.io.save import load_volume, save
 from nirvana_mri.volume import Volume
@@ -108,6 +109,24 @@ def test_a_size_that_overflows(tmp_path: Path) -> None:
         file.create_dataset("kspace", (2**31, 2**31, 2, 2), np.complex64, chunks=(1, 1, 2, 2))
     with pytest.raises(ScanError, match="kspace"):
         nm.open_scan(tmp_path / "scan.h5")
+
+
+def test_chunks_that_were_never_written_are_not_zeros(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        stored = file.create_dataset("kspace", SHAPE, np.complex64, chunks=(1, *SHAPE[1:]))
+        stored[1] = random_kspace()[1]
+    with pytest.raises(ScanError, match=r"declares 18432 bytes .* holds 6144"):
+        nm.open_scan(tmp_path / "scan.h5")
+
+
+def test_errors_of_hdf5_become_one_line(tmp_path: Path) -> None:
+    write_fastmri(tmp_path / "scan.h5", random_kspace())
+    with (
+        SafeFile(tmp_path / "scan.h5") as file,
+        pytest.raises(ScanError, match=r"kspace .*one two"),
+        file.reading("kspace"),
+    ):
+        raise OSError("one\n  two")
 
 
 def test_compressed_zeros_do_not_fill_the_memory(tmp_path: Path) -> None:
