@@ -71,7 +71,7 @@ def test_resuming_gives_the_same_bytes_as_never_stopping(config: TrainConfig, tm
 
     from nirvana_mri.train import loop
 
-    original = loop._save
+    original = loop.save_model
 
     def save_then_stop(run, config, facts):  # type: ignore[no-untyped-def]
         original(run, config, facts)
@@ -79,12 +79,12 @@ def test_resuming_gives_the_same_bytes_as_never_stopping(config: TrainConfig, tm
             raise Stop
         return config.out / "model.safetensors"
 
-    loop._save = save_then_stop
+    loop.save_model = save_then_stop
     try:
         with pytest.raises(Stop):
             train(config)
     finally:
-        loop._save = original
+        loop.save_model = original
     train(replace(config, resume=True))
     for name, tensor in _weights(tmp_path / "unbroken").items():
         assert torch.equal(tensor, _weights(config.out)[name]), name
