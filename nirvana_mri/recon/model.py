@@ -16,8 +16,10 @@ from nirvana_mri.errors import UsageError
 from nirvana_mri.physics.consistency import conjugate_gradient
 from nirvana_mri.physics.fourier import fft1c
 from nirvana_mri.recon.problem import SliceProblem
+from nirvana_mri.recon.support import faded
 
 START_STEPS = 8  # conjugate gradients before the first cascade
+FADING = 2.5  # power of the certainty that fades the maps: milder than the classical methods need
 START_PRIOR = 0.02  # weight of the zero image there, where the maps hold; 1 is added where they do not
 BACKBONES = ("random", "none")
 
@@ -124,23 +126,26 @@ def random_backbone(config: BackboneConfig, seed: int) -> NirvanaLM:
     return model.requires_grad_(False).eval()
 
 
-def _of_order_one(problem: SliceProblem) -> tuple[Tensor, Measurement, float]:
-    """A first image by conjugate gradients and the measurement, both divided by the image's own level.
+def _of_order_one(problem: SliceProblem) -> tuple[Tensor, Measurement, Tensor]:
+    """A first image by conjugate gradients and the measurement, both divided by the image's own level, and what undoes
+    it.
 
-    The level is Σ|x|² / Σ|x|, the mean magnitude weighted by itself: a large empty background hardly moves it.
+    Both see the object through faded maps, so that the fading is part of the way back. The level is Σ|x|² / Σ|x|, the
+    mean magnitude weighted by itself: a large empty background hardly moves it.
     """
-    adjoint = problem.operator.adjoint(problem.data)
+    operator, fading = faded(problem, FADING)
+    adjoint = operator.adjoint(problem.data)
     prior = START_PRIOR + (1 - problem.certainty)
 
     def system(x: Tensor) -> Tensor:
-        return problem.operator.normal(x) + prior * x
+        return operator.normal(x) + prior * x
 
     with torch.no_grad():
         start = conjugate_gradient(system, adjoint, torch.zeros_like(adjoint), START_STEPS)
     size = start.abs()
     level = float(size.square().sum() / size.sum())
-    measurement = Measurement(problem.operator, adjoint / level, problem.certainty, problem.sigma / level)
-    return start / level, measurement, level
+    measurement = Measurement(operator, adjoint / level, problem.certainty, problem.sigma / level)
+    return start / level, measurement, level * fading
 
 
 def _log_kspace(problem: SliceProblem) -> Float[Tensor, "ny nx"]:
