@@ -79,6 +79,13 @@ def test_a_partial_echo_makes_the_sampling_two_dimensional() -> None:
     assert "no mask" in note
 
 
+def test_one_row_of_many_is_missing_not_chance() -> None:
+    carries = np.ones((200, NX), bool)
+    carries[0] = False
+    acquired, _ = settle(carries, None, EVERY)
+    assert np.array_equal(acquired, carries)
+
+
 def test_single_zeros_are_chance() -> None:
     carries = np.ones((NY, NX), bool)
     carries[3, 4] = carries[30, 7] = False
