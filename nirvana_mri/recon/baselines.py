@@ -1,47 +1,50 @@
-"""The classical methods that every result is compared with: CG-SENSE and L1-wavelet (zero-filled needs no problem: problem.py).
+"""The classical methods that every result is compared with: CG-SENSE and L1-wavelet. Zero-filled is in problem.py.
 
-They are the yardstick, so their constants are the best that benchmarks/tune_baselines.py finds on simulated training
-data (benchmarks/results/tune_baselines.md); all are free of the data's scale.
+They are the yardstick. Their constants are the best of benchmarks/tune_baselines.py, on k-space simulated from
+training subjects (benchmarks/results/tune_baselines.md); all are free of the data's scale.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex
 from torch import Tensor
 
 from nirvana_mri.errors import UsageError
 from nirvana_mri.physics.consistency import conjugate_gradient
-from nirvana_mri.physics.sense import SenseOperator
 from nirvana_mri.recon.problem import SliceProblem
+from nirvana_mri.recon.support import faded
 from nirvana_mri.recon.wavelet import shrink
 
-FADING = 8  # power of the certainty that fades the maps; 4 to 16 differ by 0.3 dB on training data
 
-
-def _check(model: float, noise: float, steps: int) -> None:
-    if not (0 <= model < math.inf and 0 <= noise < math.inf and steps >= 1):
+def _check(model: float, noise: float, fading: float, steps: int) -> None:
+    if not (0 <= model < math.inf and 0 <= noise < math.inf and 0 <= fading < math.inf and steps >= 1):
         raise UsageError(
-            f"weights {model:g} and {noise:g} with {steps} steps; expected weights of at least 0, a step or more"
+            f"weights {model:g}, {noise:g}, fading {fading:g}, {steps} steps; expected 0 or more, and at least a step"
         )
 
 
 @dataclass(frozen=True)
 class SenseSettings:
-    """Weight of the quadratic prior: ``model`` for what the maps cannot explain, ``noise`` times noise over signal energy."""
+    """Weight of the quadratic prior: ``model``, for what the maps cannot explain, plus ``noise`` times the ratio of
+    noise energy to signal energy.
+
+    ``fading`` is the power of the maps' certainty by which they fade outside the object (see :func:`faded`).
+    """
 
     model: float = 0.002
     noise: float = 5.0
+    fading: float = 8
     steps: int = 20
 
     def __post_init__(self) -> None:
-        _check(self.model, self.noise, self.steps)
+        _check(self.model, self.noise, self.fading, self.steps)
 
 
 @dataclass(frozen=True)
 class WaveletSettings:
-    """Threshold of an orthonormal wavelet coefficient: ``model`` times the signal's magnitude and ``noise`` times σ.
+    """Threshold of an orthonormal wavelet coefficient: ``model`` times the signal's magnitude plus ``noise`` times σ.
 
     ``coarser`` multiplies it from each level to the next coarser one, where fewer coefficients are zero.
     """
@@ -49,11 +52,12 @@ class WaveletSettings:
     model: float = 0.002
     noise: float = 0.13
     coarser: float = 0.7
+    fading: float = 8
     levels: int = 3
     steps: int = 60
 
     def __post_init__(self) -> None:
-        _check(self.model, self.noise, self.steps)
+        _check(self.model, self.noise, self.fading, self.steps)
 
 
 SENSE = SenseSettings()
@@ -62,7 +66,7 @@ WAVELET = WaveletSettings()
 
 def cg_sense(problem: SliceProblem, settings: SenseSettings = SENSE) -> Complex[Tensor, "ny nx"]:
     """Least squares through the coil maps with a quadratic prior, by conjugate gradients (Pruessmann 2001)."""
-    operator, inside = _faded(problem)
+    operator, inside = faded(problem, settings.fading)
     adjoint = operator.adjoint(problem.data)
     energy = _signal_energy(adjoint)
     weight = settings.model + (settings.noise * problem.sigma**2 / energy if energy else 0.0)
@@ -79,7 +83,7 @@ def l1_wavelet(problem: SliceProblem, settings: WaveletSettings = WAVELET) -> Co
     FISTA (Beck 2009) in its form for tight frames (Liu 2016, pFISTA). The step is 1: with unit-norm maps the normal
     operator's norm is at most 1.
     """
-    operator, inside = _faded(problem)
+    operator, inside = faded(problem, settings.fading)
     adjoint = operator.adjoint(problem.data)
     threshold = settings.model * math.sqrt(_signal_energy(adjoint)) + settings.noise * problem.sigma
     # an undecimated coefficient is 1 / 2^level of the orthonormal one
@@ -95,22 +99,8 @@ def l1_wavelet(problem: SliceProblem, settings: WaveletSettings = WAVELET) -> Co
     return x * inside
 
 
-def _faded(problem: SliceProblem) -> tuple[SenseOperator, Float[Tensor, "ny nx"]]:
-    """The operator with its maps faded out where they do not explain the calibration data, and the fading, 0 to 1.
-
-    Solving for x / fading is a prior that charges more for signal there: a soft form of maps cropped to the object, worth
-    1.5 dB of CG-SENSE on a real head. The certainty is taken relative to where the signal is, because few
-    calibration lines lower it everywhere.
-    """
-    energy = problem.operator.adjoint(problem.data).abs().square()
-    certainty = problem.certainty
-    usual = (certainty * energy).sum() / energy.sum()
-    inside = (certainty / usual).clamp(0, 1) ** FADING
-    return SenseOperator(problem.operator.maps * inside, problem.operator.mask), inside
-
-
 def _signal_energy(image: Complex[Tensor, "ny nx"]) -> float:
-    """Energy of a pixel of the object: the mean over pixels, each weighted by its energy, so that air does not count."""
+    """Energy of a pixel of the object: the mean over pixels, weighted by their energy, so that air does not count."""
     energy = image.abs().square()
     total = float(energy.sum())
     return float(energy.square().sum()) / total if total else 0.0
