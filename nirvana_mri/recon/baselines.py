@@ -34,7 +34,7 @@ class SenseSettings:
     """
 
     model: float = 0.002
-    noise: float = 5.0
+    noise: float = 10.0
     fading: float = 8
     steps: int = 20
 
@@ -49,9 +49,9 @@ class WaveletSettings:
     ``coarser`` multiplies it from each level to the next coarser one, where fewer coefficients are zero.
     """
 
-    model: float = 0.002
-    noise: float = 0.13
-    coarser: float = 0.7
+    model: float = 0.001
+    noise: float = 0.2
+    coarser: float = 0.35
     fading: float = 8
     levels: int = 3
     steps: int = 60

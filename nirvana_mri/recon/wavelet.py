@@ -12,7 +12,7 @@ NAME = "haar"  # on training data 0.3 dB better than db2, in a third of the time
 def shrink(image: Complex[Tensor, "ny nx"], thresholds: list[float]) -> Complex[Tensor, "ny nx"]:
     """The image with its wavelet details soft-thresholded, each complex one by its magnitude.
 
-    Undecimated wavelets ("à trous", Coifman and Donoho 1995) do not favour any place, unlike orthogonal ones. They are a tight
+    Undecimated wavelets ("à trous", Coifman and Donoho 1995) favour no place, unlike orthogonal ones. They are a tight
     frame here: thresholds of zero give the image back. ``thresholds`` go from the finest level to the coarsest; the
     approximation stays. The picture may have any size: it is padded with zeros, which keeps the frame tight.
     """
