@@ -52,6 +52,18 @@ def _centred(x: Tensor, dims: tuple[int, ...], transform: Callable[..., Tensor])
     return y
 
 
+def centring_signs(like: Tensor, dims: tuple[int, ...]) -> Tensor | None:
+    """The ±1 checkerboard that centres a transform on its image side, broadcastable to ``like``; None where a side is
+    odd.
+
+    A transform, a pointwise product in k-space and the transform back need it once before and once after: the signs
+    between the two cancel.
+    """
+    if any(like.shape[dim] % 2 for dim in dims):
+        return None
+    return _signs_along(like, list(dims))
+
+
 def _flip(x: Tensor, signs: Float[Tensor, "..."]) -> Tensor:
     return torch.view_as_complex(torch.view_as_real(x.resolve_conj()) * signs.unsqueeze(-1))
 

@@ -1,13 +1,14 @@
 """The measurement: an image seen through coils, transformed, sampled (Pruessmann 1999)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Complex
 from torch import Tensor
 
 from nirvana_mri.physics.coils import combine, expand
-from nirvana_mri.physics.fourier import fft1c, fft2c, ifft1c, ifft2c
+from nirvana_mri.physics.fourier import centring_signs, fft1c, fft2c, ifft1c, ifft2c
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,25 @@ class SenseOperator:
 
     def normal(self, image: Complex[Tensor, "*batch ny nx"]) -> Complex[Tensor, "*batch ny nx"]:
         """The adjoint after the forward."""
-        return self.adjoint(self.transform(expand(image, self.maps)))
+        if self._signed is None:
+            return self.adjoint(self.transform(expand(image, self.maps)))
+        maps, conjugate = self._signed
+        data = torch.fft.fftn(image.unsqueeze(-3) * maps, dim=self._transformed, norm="ortho")
+        coil_images = torch.fft.ifftn(self.sample(data), dim=self._transformed, norm="ortho")
+        return (conjugate * coil_images).sum(dim=-3)
+
+    @property
+    def _transformed(self) -> tuple[int, ...]:
+        return (-1,) if self.hybrid else (-2, -1)
+
+    @cached_property
+    def _signed(self) -> tuple[Tensor, Tensor] | None:
+        """Maps and their conjugates with the transform's centring in them: :meth:`normal` is what iterations repeat."""
+        signs = centring_signs(self.maps, self._transformed)
+        if signs is None:
+            return None
+        maps = self.maps * signs
+        return maps, maps.conj().resolve_conj()
 
     def sample(self, data: Complex[Tensor, "*batch coil ny nx"]) -> Complex[Tensor, "*batch coil ny nx"]:
         """Zero what was not measured; by choice, never by product, so that no sign of it is left."""
