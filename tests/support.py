@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from beartype import BeartypeConf, FrozenDict, beartype
 from numpy.typing import NDArray
 
 # beartype, as jaxtyping's hook applies it: to each method by itself, where Self has no class yet.
-check_types = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=BeartypeHintOverrides({Self: object})))
+check_types = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({Self: object})))
 
 
 def read_cfl(path: Path) -> NDArray[np.complex64]:

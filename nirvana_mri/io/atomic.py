@@ -17,12 +17,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
     The path does not exist yet and ends in ``.tmp`` (name the format where a library guesses it from the
     suffix). When the block raises, nothing is left behind and an older target stays as it was. A target that
-    is a link is replaced where it points.
+    is a link is replaced where it points. Folders that are missing on the way are made.
 
-    Raises: UsageError where the target cannot be a file: no such folder, a folder, a device.
+    Raises: UsageError where the target cannot be a file: a folder, a device, a path through a file.
     """
     final = Path(target).resolve()
     check_target(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
@@ -34,14 +35,15 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 def check_target(target: str | Path) -> None:
     """Nothing, where ``target`` can be written as a file; else UsageError. Worth calling before long work."""
     target = Path(target)
-    if not target.parent.is_dir():
-        raise UsageError(f"{target}: the folder {target.parent} does not exist; create it first")
+    folder = next(place for place in target.resolve().parents if place.exists())
+    if not folder.is_dir():
+        raise UsageError(f"{target}: {folder} is a file, not a folder; choose another output path")
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file inside it")
     if target.exists() and not target.is_file():
         raise UsageError(f"{target} is not a regular file; choose another output path")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{target}: no permission to write in {target.parent}; choose another folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{target}: no permission to write in {folder}; choose another folder")
 
 
 def same_file(first: str | Path, second: str | Path) -> bool:

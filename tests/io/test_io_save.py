@@ -194,11 +194,18 @@ def test_a_link_is_replaced_where_it_points(tmp_path: Path) -> None:
     assert (tmp_path / "store" / "real.h5").is_file()
 
 
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    check_target(tmp_path / "new" / "deep" / "out.h5")
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
+    assert nm.save(make_volume(), tmp_path / "new" / "deep" / "out.h5").is_file()
+
+
 def test_targets_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
     (tmp_path / "folder.h5").mkdir()
+    (tmp_path / "file").write_text("not a folder")
     for path, match in (
-        (tmp_path / "none" / "out.h5", "does not exist"),
+        (tmp_path / "file" / "out.h5", "is a file, not a folder"),
         (tmp_path / "folder.h5", "is a folder"),
         (tmp_path / "pipe.h5", "not a regular file"),
     ):
