@@ -87,6 +87,8 @@ def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator)
 
 def open_subjects(data: Path) -> list[Subject]:
     """Every scan and picture volume in a folder (or one file), by name. DataError where there is none."""
+    if not data.exists():
+        raise DataError(f"{data}: no such folder; expected scans (.h5) or pictures ({', '.join(SUFFIXES)}) in it")
     paths = sorted(data.iterdir()) if data.is_dir() else [data]
     subjects = [_open_subject(path) for path in paths if path.name.lower().endswith((*SCAN_SUFFIXES, *SUFFIXES))]
     if not subjects:

@@ -18,7 +18,7 @@ from nirvana_mri.train.data import Example, Examples, Subject, open_subjects, sp
 from nirvana_mri.train.facts import save_model, training_facts
 from nirvana_mri.train.loss import image_loss, ssim
 from nirvana_mri.train.metrics import MetricsFile
-from nirvana_mri.train.stages import trained_parameters
+from nirvana_mri.train.stages import require_trainable, trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, keep, put_weights, resume
 
 VALIDATION_EXAMPLES = 8
@@ -32,6 +32,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     ``last.safetensors`` (to resume) and ``metrics.csv``. Raises DataError for unusable data, CheckpointError for a run
     that cannot be resumed, and RuntimeError should the backbone's bytes have changed.
     """
+    require_trainable(config.stage)
     if config.threads:
         torch.set_num_threads(config.threads)
     training, held_out = split_subjects(open_subjects(config.data), config)

@@ -6,6 +6,14 @@ from nirvana_mri.errors import UsageError
 from nirvana_mri.recon.model import NirvanaRecon
 
 
+def require_trainable(stage: str) -> None:
+    """UsageError for the stage that waits for report text."""
+    if stage == "encoder":
+        raise UsageError(
+            "stage 'encoder' learns from report text, which this version cannot read; use 'joint' or 'decoder'"
+        )
+
+
 def trained_parameters(model: NirvanaRecon, stage: str) -> list[nn.Parameter]:
     """The parameters that the stage moves; all others, the backbone's always, are frozen.
 
@@ -13,10 +21,7 @@ def trained_parameters(model: NirvanaRecon, stage: str) -> list[nn.Parameter]:
     on report text through the frozen language model (arXiv 2510.26083, stage 1), for which this version has no text:
     UsageError.
     """
-    if stage == "encoder":
-        raise UsageError(
-            "stage 'encoder' learns from report text, which this version cannot read; use 'joint' or 'decoder'"
-        )
+    require_trainable(stage)
     parts = {"joint": (model.encoder, model.decoder), "decoder": (model.decoder,)}[stage]
     model.requires_grad_(False)
     parameters = [parameter for part in parts for parameter in part.parameters()]

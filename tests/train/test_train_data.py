@@ -99,6 +99,8 @@ def test_undersampled_scans_cannot_teach(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to train on"):
         open_subjects(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        open_subjects(tmp_path / "nowhere")
 
 
 def test_varied_pictures_are_even_bounded_and_various() -> None:

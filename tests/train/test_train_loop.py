@@ -58,7 +58,7 @@ def test_stage_decoder_leaves_the_encoder_alone(config: TrainConfig) -> None:
 
 def test_stage_encoder_says_what_it_waits_for(config: TrainConfig) -> None:
     with pytest.raises(UsageError, match="report text"):
-        train(replace(config, stage="encoder"))
+        train(replace(config, stage="encoder", data=config.data / "never opened"))
 
 
 def test_resuming_gives_the_same_bytes_as_never_stopping(config: TrainConfig, tmp_path: Path) -> None:
