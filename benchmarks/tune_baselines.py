@@ -55,13 +55,14 @@ CASES = (
     Case("pysynthsr_FLAIR", 0.55, 10, 0.010, "random", 4, 0.08),
     Case("inia19-t1-brain", 0.50, 4, 0.020, "equispaced_fraction", 3, 0.10),
 )
+MODEL = (0.0005, 0.001, 0.002)  # never 0: noiseless data need a prior too
 SENSE_GRID = [
     SenseSettings(model, noise, fading)
-    for model, noise, fading in itertools.product((0.001, 0.002, 0.004), (2.5, 5.0, 10.0, 20.0), (4, 8, 16))
+    for model, noise, fading in itertools.product(MODEL, (0.2, 0.4, 0.8), (4, 8, 16))
 ]
 WAVELET_GRID = [
     WaveletSettings(model, noise, coarser)
-    for model, noise, coarser in itertools.product((0.0, 0.001, 0.002), (0.13, 0.2, 0.3), (0.35, 0.5, 0.7))
+    for model, noise, coarser in itertools.product(MODEL, (0.13, 0.2, 0.3), (0.35, 0.6))
 ]
 Problems = list[tuple[SliceProblem, np.ndarray]]
 Settings = SenseSettings | WaveletSettings

@@ -1,10 +1,15 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from bart import Bart
+from support import brain8
 
 from nirvana_mri.physics.coils import combine, expand, rss
 from nirvana_mri.physics.espirit import estimate_maps
-from nirvana_mri.physics.fourier import fft2c
+from nirvana_mri.physics.fourier import fft2c, ifft2c
 from nirvana_mri.physics.simulate import loop_fields, smooth_phase
 
 SHAPE = (64, 56)
@@ -70,3 +75,24 @@ def test_certainty_is_low_where_there_is_only_noise():
     block, image, _ = calibration(noise=0.05)
     _, certainty = estimate_maps(block, SHAPE)
     assert certainty[image.abs() > 0].mean() > certainty[:6, :6].mean()
+
+
+@pytest.mark.skipif(not shutil.which("bart"), reason="bart is not installed; run: make peers")
+@pytest.mark.parametrize("lines", [24, 16])
+def test_agrees_with_bart_on_a_real_brain(lines, shared_data: Path, tmp_path: Path):
+    kspace = brain8(shared_data)
+    ny, nx = kspace.shape[1:]
+    block = kspace[:, ny // 2 - lines // 2 :, nx // 2 - lines // 2 :][:, :lines, :lines]
+    maps, certainty = estimate_maps(torch.from_numpy(block.copy()), (ny, nx))
+    bart = Bart(tmp_path, kspace, lines)
+    eigenvalue = torch.from_numpy(bart.eigenvalue)
+    sure = eigenvalue > 0.9
+    assert 0.3 < sure.float().mean() < 0.9
+    theirs = torch.from_numpy(bart.maps)
+    alike = combine(maps, theirs).abs() / rss(theirs).clamp_min(1e-6)  # 1 where they differ by a phase at most
+    picture = rss(ifft2c(torch.from_numpy(kspace)))
+    assert alike[sure].quantile(0.05) > 0.99
+    assert alike[sure & (picture > 0.1 * picture.max())].quantile(0.001) > 0.99
+    torch.testing.assert_close(rss(maps), torch.ones(ny, nx), rtol=1e-4, atol=1e-4)  # also where BART's are cut to zero
+    assert (certainty - eigenvalue)[sure].abs().quantile(0.9) < 0.05
+    assert torch.corrcoef(torch.stack([certainty.flatten(), eigenvalue.flatten()]))[0, 1] > 0.98

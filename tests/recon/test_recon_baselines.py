@@ -40,7 +40,10 @@ def known_problem(columns: int = 2, noise: float = 0.0) -> tuple[SliceProblem, t
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [(cg_sense, SenseSettings(model=1e-6, steps=60)), (l1_wavelet, WaveletSettings(model=1e-6, steps=300))],
+    [
+        (cg_sense, SenseSettings(model=1e-6, noise=0, steps=60)),
+        (l1_wavelet, WaveletSettings(model=1e-6, noise=0, steps=300)),
+    ],
 )
 def test_recovers_what_noiseless_data_determine(method, settings) -> None:
     problem, image = known_problem()
@@ -68,6 +71,18 @@ def test_each_method_is_better_than_the_simpler_one(coils: int) -> None:
     gains = np.diff(decibels)
     assert gains[0] > (2 if coils > 1 else -1)  # one coil gives CG-SENSE nothing to unfold with
     assert gains[1] > 2
+
+
+@pytest.mark.parametrize("method", [cg_sense, l1_wavelet])
+@pytest.mark.parametrize("alpha", [1e-8, 1.7, 7e7])
+def test_a_louder_receiver_gives_the_same_picture(method, alpha: float) -> None:
+    """To 1e-5 of the picture's maximum, for any number; tests/laws has powers of two, to the bit."""
+    kspace, mask = tiny_scan(64, 56, coils=8).kspace[0], make_mask("equispaced_fraction", (64, 56), 4, 0.16, 0)
+    reference, scaled = (
+        problem.finish(method(problem)).double()
+        for problem in (prepare_slice(factor * kspace, mask, (64, 56)) for factor in (1, np.float32(alpha)))
+    )
+    assert (scaled / float(np.float32(alpha)) - reference).abs().max() < 1e-5 * reference.max()
 
 
 def test_maps_fade_where_they_explain_nothing() -> None:
