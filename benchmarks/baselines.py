@@ -40,7 +40,7 @@ SETTINGS = (
     ("poisson", 4, 0.10, 0),
     ("poisson", 8, 0.10, 0),
 )
-# W:7 acts on both picture axes. Tried at the first two settings: ADMM (-m), 300 steps, cdf44; none is better by 0.1 dB.
+# W:7 acts on both picture axes. Tried at two settings: ADMM (-m), 300 steps, cdf44; none is better by 0.1 dB.
 QUADRATIC = [f"-l2 -r {weight} -i 50" for weight in (0.002, 0.005, 0.01, 0.02, 0.05)]
 WAVELETS = [f"-R W:7:0:{weight} -i 100" for weight in (0.001, 0.002, 0.003, 0.005, 0.01)]
 
