@@ -119,3 +119,16 @@ def test_the_schedule_warms_up_and_ends_at_nothing(config: TrainConfig) -> None:
     assert shares[0] < shares[1] == 1
     assert shares[-1] == pytest.approx(0, abs=1e-9)
     assert shares[2:] == sorted(shares[2:], reverse=True)
+
+
+def test_what_is_saved_is_the_running_mean_of_the_weights(config: TrainConfig, tmp_path: Path) -> None:
+    """With no memory the mean is the last step's weights; with some it lies between them and the first."""
+    start = load_file(Path(str(config.start_from)))["decoder.reduce.weight"]
+    for average, same in ((0.0, True), (0.9, False)):
+        out = tmp_path / f"average {average}"
+        train(replace(config, out=out, average=average))
+        kept = load_file(out / "last.safetensors")
+        last, mean = kept["model.decoder.reduce.weight"], kept["average.decoder.reduce.weight"]
+        assert torch.equal(last, mean) is same
+        assert torch.equal(_weights(out)["decoder.reduce.weight"], mean)
+        assert 0 < float((mean - start).norm()) <= float((last - start).norm())
