@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from nirvana_mri.backbone import BackboneConfig, NirvanaLM, load_published
+from nirvana_mri.backbone.ops.registry import find
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 PREFIX = {torch.float64: "f64", torch.float32: "f32"}
@@ -71,3 +73,15 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def require(operation: str, implementation: str, dtype: torch.dtype) -> None:
+    """Skip where an implementation does not take this dtype: the reason is the rule that it states."""
+    if not find(operation)[implementation].serves(torch.empty(0, dtype=dtype)):
+        pytest.skip(f"{operation}: {implementation} does not take {dtype}")
+
+
+def with_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Tensor]:
+    """The outputs, and the gradients of one random functional of all of them."""
+    functional = sum((noise(*out.shape, seed=7 + i) * out).sum() for i, out in enumerate(outputs))
+    return [out.detach() for out in outputs] + list(torch.autograd.grad(functional, inputs))

@@ -12,7 +12,7 @@ from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import GatedRMSNorm, Linear, LowRank, ShortConv
 from nirvana_mri.backbone.ops.gated_delta import gated_delta_rule
 from nirvana_mri.backbone.ops.precision import at_least_float32
-from nirvana_mri.backbone.ops.trigger import FastWeights
+from nirvana_mri.backbone.ops.trigger import TriggerLogits
 from nirvana_mri.backbone.trigger import Trigger
 
 
@@ -20,7 +20,7 @@ class Mixed(NamedTuple):
     """What a mixer gives: its output, the fast weights for the next layer, and (after the prelude) its gates."""
 
     output: Float[Tensor, "batch token channel"]
-    fast: FastWeights
+    fast: TriggerLogits
     gate_attention: Float[Tensor, "batch token 1"] | None = None
     gate_delta: Float[Tensor, "batch token 1"] | None = None
     task_vector: Float[Tensor, "batch token concept"] | None = None
@@ -80,7 +80,7 @@ class PreludeMixer(nn.Module):
         self.memory = DeltaMemory(config)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: FastWeights | None, trigger: Trigger
+        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits | None, trigger: Trigger
     ) -> Mixed:
         return Mixed(self.memory(x, *self.memory.project(x), real), trigger.start(x))
 
@@ -126,7 +126,7 @@ class TaskAwareMixer(nn.Module):
         self.interpolation = Interpolation(config)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: FastWeights, trigger: Trigger
+        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits, trigger: Trigger
     ) -> Mixed:
         projected = self.memory.project(x)
         delta = self.memory(x, *projected, real)

@@ -11,7 +11,7 @@ from nirvana_mri.backbone.config import PRELUDE_LAYERS, BackboneConfig
 from nirvana_mri.backbone.initialise import initialise
 from nirvana_mri.backbone.layers import Embedding, GatedMLP, Linear, RMSNorm
 from nirvana_mri.backbone.memory import Mixed, PreludeMixer, TaskAwareMixer
-from nirvana_mri.backbone.ops.trigger import FastWeights
+from nirvana_mri.backbone.ops.trigger import TriggerLogits
 from nirvana_mri.backbone.trigger import Trigger
 from nirvana_mri.errors import DataError, UsageError
 
@@ -46,7 +46,7 @@ class Layer(nn.Module):
         self.mlp = GatedMLP(config.hidden_size, config.intermediate_size)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: FastWeights | None, trigger: Trigger
+        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits | None, trigger: Trigger
     ) -> tuple[Float[Tensor, "batch token channel"], Mixed]:
         mixed = self.mixer(self.mixer_norm(x), real, fast, trigger)
         x = x + mixed.output
@@ -92,7 +92,7 @@ class NirvanaLM(nn.Module):
         """
         x = self._vectors(input_ids, inputs_embeds)
         real = _real_tokens(attention_mask, x)
-        fast: FastWeights | None = None
+        fast: TriggerLogits | None = None
         records = []
         for layer in self.layers:
             x, mixed = layer(x, real, fast, self.trigger)

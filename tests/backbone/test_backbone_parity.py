@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from backbone_support import DTYPES, PREFIX, TOLERANCE, Truth, error, tiny_config
+from backbone_support import DTYPES, PREFIX, TOLERANCE, Truth, error, require, tiny_config
 from torch import Tensor
 
 from nirvana_mri.backbone.layers import GatedRMSNorm, RMSNorm, ShortConv
 from nirvana_mri.backbone.memory import Interpolation
 from nirvana_mri.backbone.model import NirvanaLM, NirvanaOutput
-from nirvana_mri.backbone.ops import gated_delta, trigger
-from nirvana_mri.backbone.ops.trigger.weights import FastWeights, SlowWeights
+from nirvana_mri.backbone.ops import gated_delta_rule, implementations, trigger_update
+from nirvana_mri.backbone.ops.trigger.naive import TriggerBank, TriggerLogits
 
 CASES = [
     "case_i_short",
@@ -105,39 +105,43 @@ def test_the_gate_is_float64_in_a_float64_model(shared_fixtures: Path) -> None:
     assert error(logits, case.tensors["f64_gatef32.logits"]) > 1e-9
 
 
-@pytest.mark.parametrize("implementation", gated_delta.IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", implementations("gated_delta_rule"))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [1, 17, 64, 65, 200])
 def test_gated_delta_rule(shared_fixtures: Path, tokens: int, dtype: torch.dtype, implementation: str) -> None:
+    require("gated_delta_rule", implementation, dtype)
     case = truth(shared_fixtures, "unit_gated_delta_rule")
     given = case.under(f"T{tokens}.in.", dtype)
     start = given.pop("s0")
     for suffix, state in (("", None), ("_s0", start)):
         expected = case.under(f"T{tokens}.{PREFIX[dtype]}{suffix}.")
-        output, last = gated_delta.gated_delta_rule(**given, state=state, implementation=implementation)
+        output, last = gated_delta_rule(**given, initial_state=state, implementation=implementation)
         assert error(output, expected["o"]) <= TOLERANCE[dtype]
         assert error(last, expected["state"]) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("implementation", trigger.IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", implementations("trigger_update"))
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_trigger(shared_fixtures: Path, dtype: torch.dtype, implementation: str) -> None:
+    require("trigger_update", implementation, dtype)
     case = truth(shared_fixtures, "unit_trigger")
-    update, predict = trigger.IMPLEMENTATIONS[implementation]
-    slow = SlowWeights(**case.under("param.", dtype))
-    q, k, v = (case.under("in.", dtype)[name] for name in "qkv")
-    fast = FastWeights(*(case.under("in.fast.", dtype)[name] for name in FAST))
-    ones = FastWeights(*(torch.ones_like(p) for p in fast))
+    bank = TriggerBank(**case.under("param.", dtype))
+    qkv = [case.under("in.", dtype)[name] for name in "qkv"]
+    given = TriggerLogits(*(case.under("in.fast.", dtype)[name] for name in FAST))
+    ones = TriggerLogits(*(torch.ones_like(p) for p in given))
     expected = case.under(PREFIX[dtype] + ".")
 
-    after, learned = update(slow, fast, q, k, v, 0.01, 0.01)
-    found = {f"learn.lr1e-2.{name}": p for name, p in zip(FAST, learned, strict=True)}
-    found["predict_after_learn"] = after
-    _, learned = update(slow, fast, q, k, v, 0.5, 0.25)
-    found |= {f"learn.lrlin0.5_lrln0.25.{name}": p for name, p in zip(FAST, learned, strict=True)}
-    after, learned = update(slow, ones, q, k, v, 0.01, 0.01)
-    found |= {f"learn_from_ones.{name}": p for name, p in zip(FAST, learned, strict=True)}
-    found |= {"predict_before": predict(slow, fast, q), "predict_from_ones": after}
+    found = {}
+    for key, start, rates in (
+        ("learn.lr1e-2", given, (0.01, 0.01)),
+        ("learn.lrlin0.5_lrln0.25", given, (0.5, 0.25)),
+        ("learn_from_ones", ones, (0.01, 0.01)),
+    ):
+        after, learned = trigger_update(*qkv, start, bank, *rates, implementation=implementation)
+        found |= {f"{key}.{name}": p for name, p in zip(FAST, learned, strict=True)}
+        if key != "learn.lrlin0.5_lrln0.25":
+            found["predict_after_learn" if start is given else "predict_from_ones"] = after
+    found["predict_before"], _ = trigger_update(*qkv, given, bank, 0, 0, implementation=implementation)
 
     assert found.keys() == expected.keys()
     errors = {key: error(value, expected[key]) for key, value in found.items()}

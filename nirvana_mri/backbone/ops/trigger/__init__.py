@@ -1,43 +1,63 @@
 """The Trigger's test-time learning: which implementation runs is said here, once, and can be asked for by name."""
 
+from collections.abc import Callable
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
 from nirvana_mri.backbone.ops.precision import at_least_float32, without_autocast
-from nirvana_mri.backbone.ops.trigger.naive import predict_naive, update_naive
-from nirvana_mri.backbone.ops.trigger.tiled import predict_tiled, update_tiled
-from nirvana_mri.backbone.ops.trigger.weights import FastWeights, SlowWeights
-from nirvana_mri.errors import UsageError
+from nirvana_mri.backbone.ops.registry import Implementation, Operation, register
+from nirvana_mri.backbone.ops.trigger.naive import TriggerBank, TriggerLogits
 
-__all__ = ["IMPLEMENTATIONS", "FastWeights", "SlowWeights", "trigger_update"]
+__all__ = ["OPERATION", "TriggerBank", "TriggerLogits", "trigger_update"]
 
 
-IMPLEMENTATIONS = {"naive": (update_naive, predict_naive), "tiled": (update_tiled, predict_tiled)}
+def _naive() -> Callable[..., Any]:
+    from nirvana_mri.backbone.ops.trigger.naive import trigger_update_naive
+
+    return trigger_update_naive
+
+
+def _tiled() -> Callable[..., Any]:
+    from nirvana_mri.backbone.ops.trigger.tiled import trigger_update_tiled
+
+    return trigger_update_tiled
+
+
+OPERATION = register(
+    Operation(
+        "trigger_update",
+        (
+            Implementation("naive", "the definition, in the authors' order; any device", _naive),
+            Implementation("tiled", "two contractions per tile of 512 tokens; any device", _tiled),
+        ),
+        preferred=("tiled",),
+        rule="tiled everywhere",
+    )
+)
 
 
 def trigger_update(
-    slow: SlowWeights,
-    fast: FastWeights,
     q: Float[Tensor, "*token concept"],
     k: Float[Tensor, "*token concept"],
     v: Float[Tensor, "*token concept"],
-    rate: float,
-    *,
-    implementation: str = "tiled",
-) -> tuple[Float[Tensor, "*token concept"], FastWeights]:
-    """Each token's task vector and its fast weights after learning k -> v; rate 0 predicts without learning.
+    logits: TriggerLogits,
+    bank: TriggerBank,
+    lr_linear: float,
+    lr_ln: float,
+    implementation: str | None = None,
+) -> tuple[Float[Tensor, "*token concept"], TriggerLogits]:
+    """Each token's task vector h_new and its logits after learning k -> v; naive.py is the definition.
 
-    Never below float32: at bf16 a fast weight near one would lose 8 % of each step. Float64 stays float64. The task
-    vector has the dtype of q.
+    lr_linear moves weight_linear and bias_linear, lr_ln the other two; with both 0 it predicts without learning. Never
+    below float32: at bf16 a logit near one would lose 8 % of each step. Float64 stays float64. The task vector has the
+    dtype of q. Raises: UsageError for an implementation that is unknown or cannot run here.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise UsageError(f"no Trigger named {implementation!r}; choose from {', '.join(IMPLEMENTATIONS)}")
-    update, predict = IMPLEMENTATIONS[implementation]
+    function = OPERATION.choose(implementation, q).load()
     with without_autocast(q.device):
-        slow = SlowWeights(*(at_least_float32(x) for x in slow))
-        fast = FastWeights(*(at_least_float32(x) for x in fast))
-        wide_q, wide_k, wide_v = (at_least_float32(x) for x in (q, k, v))
-        if rate == 0:
-            return predict(slow, fast, wide_q).to(q.dtype), fast
-        task_vector, fast = update(slow, fast, wide_q, wide_k, wide_v, rate, rate)
-    return task_vector.to(q.dtype), fast
+        wide_bank = TriggerBank(*(at_least_float32(x) for x in bank))
+        wide_logits = TriggerLogits(*(at_least_float32(x) for x in logits))
+        wide = (at_least_float32(x) for x in (q, k, v))
+        task_vector, learned = function(*wide, wide_logits, wide_bank, lr_linear, lr_ln)
+    return task_vector.to(q.dtype), learned
