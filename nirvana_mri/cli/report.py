@@ -53,7 +53,7 @@ def report(
     wanted, kind = parse_slices(slices), chosen_mask(mask, accelerate)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: a page is .html; name it so")
-    from nirvana_mri.io.atomic import check_target
+    from nirvana_mri.atomic import check_target
     from nirvana_mri.io.open import open_scan
     from nirvana_mri.recon.batch import Recipe
     from nirvana_mri.report.page import make_page, write_page

@@ -109,7 +109,7 @@ def write_json(values: dict[str, Any], target: Path, inputs: tuple[Path, ...] = 
     if target == Path("-"):
         typer.echo(text, nl=False)
         return
-    from nirvana_mri.io.atomic import atomic_path, same_file
+    from nirvana_mri.atomic import atomic_path, same_file
 
     for given in inputs:
         if same_file(given, target):

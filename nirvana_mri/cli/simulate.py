@@ -28,7 +28,7 @@ def simulate(
 
     Example: nirvana-mri simulate brain.nii.gz -o scan.h5 --coils 8 --noise 0.01 --slices 40:50
     """
-    from nirvana_mri.io.atomic import check_target, same_file
+    from nirvana_mri.atomic import check_target, same_file
     from nirvana_mri.io.nifti import read_image_volume
     from nirvana_mri.recon.batch import pick_slices
     from nirvana_mri.recon.simulate import simulate as make_scan

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.io.header import make_header
 from nirvana_mri.scan import SliceSource
 

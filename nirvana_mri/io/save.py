@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 

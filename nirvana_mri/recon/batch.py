@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nirvana_mri import __version__
+from nirvana_mri.atomic import check_target
 from nirvana_mri.errors import DataError, NirvanaError, UsageError
-from nirvana_mri.io.atomic import check_target
 from nirvana_mri.io.hdf5 import SafeFile
 from nirvana_mri.io.open import open_scan
 from nirvana_mri.io.save import SUFFIXES, save

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nirvana_mri import __version__
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.backbone import sha256
 from nirvana_mri.errors import CheckpointError, UsageError
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 
 FORMAT = "nirvana-mri-model/1"

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.protocol import require_same
 from nirvana_mri.eval.target import centre_crop
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.io.nifti import read_image_volume
 from nirvana_mri.io.save import save
 from nirvana_mri.recon.batch import Recipe

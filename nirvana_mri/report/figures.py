@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nirvana_mri.io.atomic import atomic_path
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
 
 ERROR_GAIN = 5

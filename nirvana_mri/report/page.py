@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri import __version__
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.target import Target, centre_crop, open_target
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.report.facts import Facts, made_by, reconstruction_facts, scan_facts
 from nirvana_mri.report.figures import Panel, comparison, png
 from nirvana_mri.report.inspect import inspect

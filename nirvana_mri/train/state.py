@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import CheckpointError
-from nirvana_mri.io.atomic import atomic_path
 from nirvana_mri.recon.model import NirvanaRecon
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import nirvana_mri as nm
+from nirvana_mri.atomic import atomic_path, check_target, same_file
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.atomic import atomic_path, check_target, same_file
 from nirvana_mri.io.save import load_volume
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
