@@ -2,10 +2,25 @@
 
 import hashlib
 
-import torch
+from torch import Tensor
 
+from nirvana_mri.backbone.layout import raw_bytes
 from nirvana_mri.backbone.model import NirvanaLM
 from nirvana_mri.backbone.published import published_parameters
+
+
+class Fingerprint:
+    """The SHA-256 of published names, dtypes, shapes and bytes, of tensors added one by one in the order of names."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        self._digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        self._digest.update(raw_bytes(tensor.detach().cpu().contiguous()))
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
 def sha256(model: NirvanaLM) -> str:
@@ -13,9 +28,7 @@ def sha256(model: NirvanaLM) -> str:
 
     It depends on neither the device, nor the order in which modules were made, nor our own parameter names.
     """
-    digest = hashlib.sha256()
+    fingerprint = Fingerprint()
     for name, parameter in sorted(published_parameters(model).items()):
-        tensor = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        fingerprint.add(name, parameter)
+    return fingerprint.hexdigest()
