@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nirvana_mri.backbone.cache import KeyValueRing
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import LowRank
 
@@ -31,13 +32,27 @@ class AttentionBranch(nn.Module):
         k: Float[Tensor, "batch token channel"],
         v: Float[Tensor, "batch token channel"],
         real: Bool[Tensor, "batch token"] | None,
+        ring: KeyValueRing | None = None,
     ) -> Float[Tensor, "batch token channel"]:
-        """q, k and v are the projections of x before the memory's convolutions."""
+        """q, k and v are the projections of x before the memory's convolutions; ring holds the tokens before."""
         q = self._heads(q + self.query_lora(x))
         k = self._heads(k + self.key_lora(x))
         v = self._heads(v + self.value_lora(x))
-        seen = causal_attention(q, k, v, self.window, real)
+        seen = causal_attention(q, k, v, self.window, real) if ring is None else self._continue(q, k, v, real, ring)
         return self.output(seen.transpose(1, 2).flatten(2))
+
+    def _continue(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, ring: KeyValueRing) -> Tensor:
+        if q.shape[2] > 1:
+            keys, values, marks = ring.before(k, v, real)
+            seen = causal_attention(q, keys, values, self.window, marks)
+            ring.append(k, v, real)
+            return seen
+        ring.append(k, v, real)
+        keys, values, marks = ring.slots()
+        if marks is None:
+            return F.scaled_dot_product_attention(q, keys, values)
+        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=marks[:, None, None, :])
+        return seen if real is None else seen.masked_fill(~real[:, None, :, None], 0)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -45,30 +60,31 @@ class AttentionBranch(nn.Module):
 
 def causal_attention(
     q: Float[Tensor, "batch head token channel"],
-    k: Float[Tensor, "batch head token channel"],
-    v: Float[Tensor, "batch head token channel"],
+    k: Float[Tensor, "batch head key channel"],
+    v: Float[Tensor, "batch head key channel"],
     window: int | None = None,
-    real: Bool[Tensor, "batch token"] | None = None,
+    real: Bool[Tensor, "batch key"] | None = None,
 ) -> Float[Tensor, "batch head token channel"]:
     """What each token reads from itself and the window - 1 tokens before it (all of them without a window).
 
-    Padding (real is False) is never read, and reads zero. With a window the work grows as token * window.
+    The queries belong to the last tokens of the keys. Padding (real is False) is never read, and reads zero. With a
+    window the work grows as token * window.
     """
-    tokens = q.shape[2]
-    if real is None and (window is None or window >= tokens):
+    tokens, past = q.shape[2], k.shape[2] - q.shape[2]
+    if real is None and past == 0 and (window is None or window >= tokens):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     tiles = []
-    for start in range(0, tokens, TILE):
-        stop = min(start + TILE, tokens)
+    for start in range(past, past + tokens, TILE):
+        stop = min(start + TILE, past + tokens)
         first = 0 if window is None else max(0, start - window + 1)
         visible = _visible(start, stop, first, window, real, q.device)
         tiles.append(
             F.scaled_dot_product_attention(
-                q[:, :, start:stop], k[:, :, first:stop], v[:, :, first:stop], attn_mask=visible
+                q[:, :, start - past : stop - past], k[:, :, first:stop], v[:, :, first:stop], attn_mask=visible
             )
         )
     seen = torch.cat(tiles, dim=2)
-    return seen if real is None else seen.masked_fill(~real[:, None, :, None], 0)
+    return seen if real is None else seen.masked_fill(~real[:, None, past:, None], 0)
 
 
 def _visible(

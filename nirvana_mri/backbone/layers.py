@@ -92,6 +92,24 @@ class ShortConv(nn.Module):
         padded = F.pad(x.transpose(1, 2), (CONV_TAPS - 1, 0))
         return F.silu(F.conv1d(padded, self.weight, groups=self.weight.shape[0]).transpose(1, 2))
 
+    def resume(
+        self,
+        x: Float[Tensor, "batch token channel"],
+        real: Bool[Tensor, "batch token"] | None,
+        tail: Float[Tensor, "batch taps channel"] | None,
+    ) -> tuple[Float[Tensor, "batch token channel"], Float[Tensor, "batch taps channel"]]:
+        """The same after the inputs that an earlier call left as its tail (zeros for None), and the new tail."""
+        if real is not None:
+            x = x.masked_fill(~real[..., None], 0)
+        if tail is None:
+            tail = x.new_zeros(x.shape[0], CONV_TAPS - 1, x.shape[2])
+        joined = torch.cat([tail, x], dim=1)
+        if x.shape[1] == 1:
+            y = torch.einsum("btc,ct->bc", joined, self.weight[:, 0])[:, None]
+        else:
+            y = F.conv1d(joined.transpose(1, 2), self.weight, groups=self.weight.shape[0]).transpose(1, 2)
+        return F.silu(y), joined[:, 1 - CONV_TAPS :].clone()
+
 
 class GatedMLP(nn.Module):
     """down(silu(gate x) * up x), with gate and up in one projection (gate first)."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nirvana_mri.backbone.attention import AttentionBranch
+from nirvana_mri.backbone.cache import LayerCache
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import GatedRMSNorm, Linear, LowRank, ShortConv
 from nirvana_mri.backbone.ops.gated_delta import gated_delta_rule
@@ -54,19 +55,32 @@ class DeltaMemory(nn.Module):
         k: Float[Tensor, "batch token channel"],
         v: Float[Tensor, "batch token channel"],
         real: Bool[Tensor, "batch token"] | None,
+        cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch token channel"]:
         """Padding neither writes to the memory nor makes it forget."""
-        q = self._heads(self.query_conv(q, real))
-        k = self._heads(self.key_conv(k, real))
-        v = self._heads(self.value_conv(v, real))
+        q, k, v = (self._heads(y) for y in self._convolved(q, k, v, real, cache))
         beta = self.beta(x).sigmoid()
         step = F.softplus(at_least_float32(self.decay(x)) + self.decay_bias)
         g = -at_least_float32(self.log_decay).exp() * step
         if real is not None:
             beta = beta.masked_fill(~real[..., None], 0)
             g = g.masked_fill(~real[..., None], 0)
-        read, _ = gated_delta_rule(q, k, v, g, beta)
+        read, state = gated_delta_rule(q, k, v, g, beta, None if cache is None else cache.state)
+        if cache is not None:
+            cache.state = state
         return self.output(self.output_norm(read, self._heads(self.gate(x))).flatten(2))
+
+    def _convolved(
+        self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, cache: LayerCache | None
+    ) -> tuple[Tensor, ...]:
+        convolutions = (self.query_conv, self.key_conv, self.value_conv)
+        if cache is None:
+            return tuple(conv(x, real) for conv, x in zip(convolutions, (q, k, v), strict=True))
+        resumed = [
+            conv.resume(x, real, tail) for conv, x, tail in zip(convolutions, (q, k, v), cache.tails, strict=True)
+        ]
+        cache.tails = [tail for _, tail in resumed]
+        return tuple(y for y, _ in resumed)
 
     def _heads(self, x: Tensor) -> Float[Tensor, "batch token head channel"]:
         return x.unflatten(-1, (self.num_heads, -1))
@@ -80,9 +94,14 @@ class PreludeMixer(nn.Module):
         self.memory = DeltaMemory(config)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits | None, trigger: Trigger
+        self,
+        x: Float[Tensor, "batch token channel"],
+        real: Tensor | None,
+        fast: TriggerLogits | None,
+        trigger: Trigger,
+        cache: LayerCache | None = None,
     ) -> Mixed:
-        return Mixed(self.memory(x, *self.memory.project(x), real), trigger.start(x))
+        return Mixed(self.memory(x, *self.memory.project(x), real, cache), trigger.start(x))
 
 
 class Interpolation(nn.Module):
@@ -126,11 +145,16 @@ class TaskAwareMixer(nn.Module):
         self.interpolation = Interpolation(config)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits, trigger: Trigger
+        self,
+        x: Float[Tensor, "batch token channel"],
+        real: Tensor | None,
+        fast: TriggerLogits,
+        trigger: Trigger,
+        cache: LayerCache | None = None,
     ) -> Mixed:
         projected = self.memory.project(x)
-        delta = self.memory(x, *projected, real)
-        attention = self.attention(x, *projected, real)
+        delta = self.memory(x, *projected, real, cache)
+        attention = self.attention(x, *projected, real, None if cache is None else cache.ring)
         task_vector, fast = trigger(self.concept(x), fast)
         output, t, t2 = self.interpolation(delta, attention, task_vector)
         return Mixed(output, fast, t, t2, task_vector)

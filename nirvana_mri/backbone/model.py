@@ -1,12 +1,19 @@
 """The Nirvana language model: token ids or vectors in, hidden states and logits out."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from nirvana_mri.backbone import generate as generation
+from nirvana_mri.backbone.budget import require_memory
+from nirvana_mri.backbone.cache import Cache, LayerCache
 from nirvana_mri.backbone.config import PRELUDE_LAYERS, BackboneConfig
 from nirvana_mri.backbone.initialise import initialise
 from nirvana_mri.backbone.layers import Embedding, GatedMLP, Linear, RMSNorm
@@ -28,10 +35,10 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class NirvanaOutput:
-    """final_hidden is normed, what the head reads; logits only if computed, layers only if recorded."""
+    """final_hidden is normed, what the head reads; logits of all tokens, of the last, or None; layers if recorded."""
 
     final_hidden: Float[Tensor, "batch token channel"]
-    logits: Float[Tensor, "batch token vocabulary"] | None
+    logits: Float[Tensor, "batch predicting vocabulary"] | None
     layers: tuple[LayerRecord, ...] | None
 
 
@@ -46,9 +53,14 @@ class Layer(nn.Module):
         self.mlp = GatedMLP(config.hidden_size, config.intermediate_size)
 
     def forward(
-        self, x: Float[Tensor, "batch token channel"], real: Tensor | None, fast: TriggerLogits | None, trigger: Trigger
+        self,
+        x: Float[Tensor, "batch token channel"],
+        real: Tensor | None,
+        fast: TriggerLogits | None,
+        trigger: Trigger,
+        cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "batch token channel"], Mixed]:
-        mixed = self.mixer(self.mixer_norm(x), real, fast, trigger)
+        mixed = self.mixer(self.mixer_norm(x), real, fast, trigger, cache)
         x = x + mixed.output
         return x + self.mlp(self.mlp_norm(x)), mixed
 
@@ -64,6 +76,7 @@ class NirvanaLM(nn.Module):
     def __init__(self, config: BackboneConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.trigger = Trigger(config)
@@ -75,33 +88,78 @@ class NirvanaLM(nn.Module):
         """Draw every parameter anew; the same seed gives the same bytes."""
         initialise(self, seed)
 
+    def freeze(self, recompute: bool = False) -> "NirvanaLM":
+        """The model itself, in eval mode, with parameters that never move; gradients still pass to its inputs.
+
+        recompute keeps one vector per token and layer instead of every activation and runs each layer a second time
+        in the backward pass: the same gradients, less memory, half as much time again.
+        """
+        self.recompute = recompute
+        return self.requires_grad_(False).eval()
+
+    def new_cache(self, batch_size: int) -> Cache:
+        """An empty cache for so many sequences."""
+        return Cache(self.config, batch_size)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch token"] | None = None,
         inputs_embeds: Float[Tensor, "batch token channel"] | None = None,
         attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
         *,
         record: bool = False,
         compute_logits: bool = True,
+        last_logits_only: bool = False,
     ) -> NirvanaOutput:
         """Hidden states and logits of every token, from ids or from vectors (exactly one of them).
 
-        attention_mask [batch token] is 1 (True) for real tokens and 0 for padding, usually on the left. Labels are
-        the caller's: logits[t] predicts token t + 1. compute_logits=False skips the head, record=True keeps what
-        every layer did. UsageError for shapes that do not fit, DataError for ids outside the vocabulary or NaN.
+        attention_mask [batch token] is 1 (True) for real tokens and 0 for padding, usually on the left. With a cache
+        the tokens continue where it ends, and it moves on; no gradient flows then. Labels are the caller's: logits[t]
+        predicts token t + 1. compute_logits=False skips the head, last_logits_only=True runs it on the last token
+        alone, record=True keeps what every layer did. UsageError for shapes that do not fit, DataError for ids outside
+        the vocabulary, NaN, or more tokens than memory is there for.
         """
-        x = self._vectors(input_ids, inputs_embeds)
-        real = _real_tokens(attention_mask, x)
+        given = inputs_embeds if input_ids is None else input_ids
+        if given is not None and given.ndim > 1:
+            batch, tokens = given.shape[:2]
+            heads = 0 if not compute_logits else 1 if last_logits_only else tokens
+            kept = 0 if cache is None else cache.tokens + tokens
+            require_memory(self.config, self.embedding.weight, batch, tokens, with_logits=heads, cached=kept)
+        with _without_gradient(cache, inputs_embeds):
+            x = self._vectors(input_ids, inputs_embeds)
+            real = _real_tokens(attention_mask, x)
+            _check_cache(cache, self.config, x)
+            x, records = self._through_layers(x, real, cache, record)
+            final = self.norm(x)
+            logits = self._logits(final[:, -1:] if last_logits_only else final) if compute_logits else None
+        if cache is not None:
+            cache.tokens += x.shape[1]
+        return NirvanaOutput(final, logits, records)
+
+    def generate(self, **arguments: Any) -> Int[Tensor, "batch token"]:
+        """The ids of new tokens; arguments as in backbone.generate.stream."""
+        return generation.generate(self, **arguments)
+
+    def stream(self, **arguments: Any) -> Iterator[Int[Tensor, " batch"]]:
+        """The same, one token of every row at a time, as soon as it is known."""
+        return generation.stream(self, **arguments)
+
+    def _through_layers(
+        self, x: Tensor, real: Tensor | None, cache: Cache | None, record: bool
+    ) -> tuple[Float[Tensor, "batch token channel"], tuple[LayerRecord, ...] | None]:
         fast: TriggerLogits | None = None
         records = []
-        for layer in self.layers:
-            x, mixed = layer(x, real, fast, self.trigger)
+        recompute = self.recompute and torch.is_grad_enabled() and x.requires_grad
+        for index, layer in enumerate(self.layers):
+            if recompute:
+                x, mixed = checkpoint(layer, x, real, fast, self.trigger, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, mixed = layer(x, real, fast, self.trigger, None if cache is None else cache.layers[index])
             fast = mixed.fast
             if record:
                 records.append(LayerRecord(x, mixed.gate_attention, mixed.gate_delta, mixed.task_vector))
-        final = self.norm(x)
-        logits = self._logits(final) if compute_logits else None
-        return NirvanaOutput(final, logits, tuple(records) if record else None)
+        return x, tuple(records) if record else None
 
     def _logits(self, final: Tensor) -> Float[Tensor, "batch token vocabulary"]:
         return F.linear(final, self.embedding.weight if self.head is None else self.head.weight)
@@ -145,3 +203,20 @@ def _real_tokens(mask: Tensor | None, x: Tensor) -> Bool[Tensor, "batch token"] 
     if mask.dtype != torch.bool and not torch.equal(real.to(mask.dtype), mask.to(x.device)):
         raise UsageError("attention_mask holds values other than 0 and 1; 1 is a real token, 0 padding")
     return None if bool(real.all()) else real
+
+
+def _without_gradient(cache: Cache | None, vectors: Tensor | None) -> AbstractContextManager[object]:
+    if cache is None:
+        return nullcontext()
+    if vectors is not None and vectors.requires_grad and torch.is_grad_enabled():
+        raise UsageError("inputs_embeds asks for a gradient, which a cache does not carry; detach it, or give no cache")
+    return torch.no_grad()
+
+
+def _check_cache(cache: Cache | None, config: BackboneConfig, x: Tensor) -> None:
+    if cache is None:
+        return
+    if cache.config != config:
+        raise UsageError("this cache was made by a model of another configuration; use model.new_cache(batch_size)")
+    if cache.batch_size != x.shape[0]:
+        raise UsageError(f"the cache holds {cache.batch_size} sequences, the input {x.shape[0]}; expected as many")

@@ -56,9 +56,9 @@ def test_padding_neither_writes_nor_forgets(monkeypatch: pytest.MonkeyPatch) -> 
     """Inside a sequence too, where the convolution carries real tokens into the padding behind them."""
     seen: list[torch.Tensor] = []
 
-    def spy(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor) -> Any:
+    def spy(q: Any, k: Any, v: Any, g: torch.Tensor, beta: torch.Tensor, state: Any) -> Any:
         seen.extend((g, beta))
-        return gated_delta_rule(q, k, v, g, beta)
+        return gated_delta_rule(q, k, v, g, beta, state)
 
     monkeypatch.setattr(memory_module, "gated_delta_rule", spy)
     mask = torch.tensor([[1, 1, 0, 0, 1, 1, 1]])
