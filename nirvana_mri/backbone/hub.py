@@ -18,6 +18,9 @@ def from_hub(repo: str, revision: str | None = None) -> Path:
         from huggingface_hub import errors, snapshot_download
     except ImportError as problem:
         raise MissingExtraError("fetching from the Hugging Face Hub", "hf") from problem
+    # huggingface_hub's HTTP library differs between its versions; its errors are the bases of HfHubHTTPError.
+    carriers = (base for base in errors.HfHubHTTPError.__bases__ if issubclass(base, Exception))
+    failures: tuple[type[Exception], ...] = (OSError, *carriers)
     asked = repo if revision is None else f"{repo} at {revision}"
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(WANTED)))
@@ -36,15 +39,16 @@ def from_hub(repo: str, revision: str | None = None) -> Path:
             f"{asked}: the repository has no such branch, tag or commit; leave out --revision"
         ) from problem
     except errors.LocalEntryNotFoundError as problem:
+        if isinstance(problem.__cause__, errors.HfHubHTTPError):
+            raise _failed(asked, problem.__cause__) from problem
         raise CheckpointError(
             f"{asked}: the Hub is out of reach (or HF_HUB_OFFLINE is set) and the local cache does not hold all of it; "
             "connect, or copy the folder here and import its path"
         ) from problem
-    except (errors.HfHubHTTPError, OSError) as problem:
-        raise CheckpointError(
-            f"{asked}: the Hub did not deliver ({_first_line(problem)}); try again later"
-        ) from problem
+    except failures as problem:
+        raise _failed(asked, problem) from problem
 
 
-def _first_line(problem: Exception) -> str:
-    return f"{(str(problem).splitlines() or [type(problem).__name__])[0]:.200}"
+def _failed(asked: str, problem: BaseException) -> CheckpointError:
+    reason = (str(problem).splitlines() or [""])[0] or type(problem).__name__
+    return CheckpointError(f"{asked}: the Hub did not deliver ({reason:.200}); try again later")

@@ -16,6 +16,14 @@ MODEL_TYPE = "transformer_rnn"  # what the authors' code calls a Nirvana model
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 LONGEST_JSON = 16 * 2**20
 _SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
+_WHOLE_NUMBER, _NUMBER = ((int, type(None)), "a whole number"), ((int, float), "a number")
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_heads"), _WHOLE_NUMBER),
+    **dict.fromkeys(("concept_dim", "logit_dim", "intermediate_size", "pad_token_id"), _WHOLE_NUMBER),
+    **dict.fromkeys(("norm_eps", "initializer_range"), _NUMBER),
+    "hidden_ratio": ((int, float, type(None)), "a number"),
+    "tie_word_embeddings": ((bool,), "true or false"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
     """The shards that an index names, in its folder."""
     shards = sorted(set(_weight_map(index).values()))
     for name in shards:
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        if Path(name).name != name or not name.endswith(".safetensors") or not name.isprintable():
             raise CheckpointError(
                 f"{index}: names the shard {name:.120}, which is no .safetensors file in its own folder"
             )
@@ -118,12 +126,12 @@ def published_config(path: Path, window_size: int | None = None) -> BackboneConf
     """
     found = _json_object(path)
     _require_nirvana(path, found)
-    tied = found.get("tie_word_embeddings", False)
-    if not isinstance(tied, bool):
-        raise CheckpointError(f"{path}: tie_word_embeddings is {tied!r:.80}; expected true or false")
+    for key, (kinds, expected) in _KINDS.items():
+        if key in found and type(found[key]) not in kinds:
+            raise CheckpointError(f"{path}: {key} is {found[key]!r:.80}; expected {expected}")
     try:
         return BackboneConfig.from_published(found, window_size)
-    except (UsageError, TypeError, ValueError, OverflowError) as problem:
+    except (UsageError, ValueError, OverflowError) as problem:
         raise CheckpointError(f"{path}: {problem!s:.300}") from problem
 
 
