@@ -1,4 +1,4 @@
-"""Scan: one raw acquisition, read lazily. Plain data; readers in io/ make it, physics and recon use it."""
+"""Scan: one raw acquisition, read lazily. Picture: images without raw data. Plain data; readers in io/ make them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ class Scan:
     (finite wherever it is claimed as acquired). ``acquired`` is True where a sample was measured: bool
     ``[nx]`` when whole columns were, bool ``[ny, nx]`` otherwise; zero-padded columns are False.
     ``crop`` is the matrix (ny, nx) of the finished picture, cropped about the centre.
-    ``reference[i]``, where the file holds one, is the float32 target picture of slice i.
+    ``reference[i]``, where the file holds one, is the float32 target picture of slice i. ``noise`` are samples of a
+    noise measurement, complex64 ``[coil, sample]``, on the scale of the k-space. ``raw`` is False where the k-space was
+    made from pictures. A file of several volumes (repetitions, echoes) is opened one at a time: ``volume`` of
+    ``volumes``.
     """
 
     name: str
@@ -60,6 +63,10 @@ class Scan:
     warnings: tuple[str, ...] = ()
     path: Path | None = None
     file_format: str = "array"
+    noise: NDArray[np.complex64] | None = None
+    raw: bool = True
+    volume: int = 0
+    volumes: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -87,3 +94,33 @@ class Scan:
     def __repr__(self) -> str:
         slices, coils, ny, nx = self.shape
         return f"Scan({slices} slices, {coils} coils, {ny}x{nx}, {self.file_format})"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Images without raw data (DICOM, NIfTI): k-space can only be made from them, and is stamped so.
+
+    ``pixels[i]`` is slice i, float32 ``[ny, nx]`` (complex64 where the file holds the phase), read from the file at that
+    moment and checked (finite). Slices are in the order of ``geometry``, evenly spaced. A series of several volumes
+    (time, b-value, echo) is opened one at a time: ``volume`` of ``volumes``.
+    """
+
+    name: str
+    pixels: SliceSource
+    geometry: Geometry
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # allow-listed, never a person's name or id
+    warnings: tuple[str, ...] = ()
+    path: Path | None = None
+    file_format: str = "images"
+    volume: int = 0
+    volumes: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(slices, ny, nx)."""
+        slices, ny, nx = self.pixels.shape
+        return slices, ny, nx
+
+    def __repr__(self) -> str:
+        slices, ny, nx = self.shape
+        return f"Picture({slices} slices, {ny}x{nx}, {self.file_format})"
