@@ -101,8 +101,8 @@ class Picture:
     """Images without raw data (DICOM, NIfTI): k-space can only be made from them, and is stamped so.
 
     ``pixels[i]`` is slice i, float32 ``[ny, nx]`` (complex64 where the file holds the phase), read from the file at
-    that moment and checked (finite). Slices are in the order of ``geometry``, evenly spaced. A series of several volumes
-    (time, b-value, echo) is opened one at a time: ``volume`` of ``volumes``.
+    that moment and checked (finite). Slices are in the order of ``geometry``, evenly spaced. A series of several
+    volumes (time, b-value, echo) is opened one at a time: ``volume`` of ``volumes``.
     """
 
     name: str
