@@ -1,7 +1,7 @@
 """The backbone's speed in one table: operation, shape, ours, peer, ratio, gate; the ceilings above it.
 
-Each peer runs in the same process as ours, in turn with it. Exit code 1 where a ratio is under its gate. The parity tests
-(`make test`) come first: a fast wrong kernel is no kernel.
+Each peer runs in the same process as ours, in turn with it. Exit code 1 where a ratio is under its gate. The parity
+tests (`make test`) come first: a fast wrong kernel is no kernel.
 """
 
 import argparse
@@ -45,8 +45,8 @@ def main() -> int:
     text = (
         "# The backbone's speed\n\n"
         + heading("python benchmarks/backbone.py --write", 0)
-        + f"- ceilings: GEMM {gemm_ceiling():.0f} GFLOP/s in float32, {half_gemm_ceiling():.0f} in bfloat16, memory copy "
-        f"{copy_ceiling():.0f} GB/s\n\n"
+        + f"- ceilings: GEMM {gemm_ceiling():.0f} GFLOP/s in float32, {half_gemm_ceiling():.0f} in bfloat16, "
+        f"memory copy {copy_ceiling():.0f} GB/s\n\n"
         "Ratio: the peer's cost over ours; gate: the least that it must be.\n\n"
         "| operation | shape | ours | cost | peer | cost | ratio | gate |\n|---|---|---|---|---|---|---|---|\n"
     )

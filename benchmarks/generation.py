@@ -1,8 +1,9 @@
 """New tokens after a prompt: our cache beside the authors' loop, which reads the whole sequence again for every token.
 
 Both run the same model and the same kernels, batch 1, 402 tokens of prompt and 256 new ones, greedy, and must agree on
-every token that the loop computes. At the 1.3B model's layer shapes (four layers: two of the prelude, two task-aware, and
-the whole head) the loop runs at five lengths, between which its time is taken as linear; for nano it runs throughout.
+every token that the loop computes. At the 1.3B model's layer shapes (four layers: two of the prelude, two task-aware,
+and the whole head) the loop runs at five lengths, between which its time is taken as linear; for nano it runs
+throughout.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """bfloat16 beside float32: a prompt of 402 tokens at the 1.3B model's layer shapes, its time and its accuracy.
 
-Four layers of 22, batch 1. The matrix products' share is their own time, each weight times the prompt in the same dtype,
-over the whole prefill's. Errors are relative 2-norms against float32 on the same weights (rounded to bfloat16 first, so
-that the arithmetic alone is compared).
+Four layers of 22, batch 1. The matrix products' share is their own time, each weight times the prompt in the same
+dtype, over the whole prefill's. Errors are relative 2-norms against float32 on the same weights (rounded to bfloat16
+first, so that the arithmetic alone is compared).
 """
 
 import copy
