@@ -1,6 +1,7 @@
 """The gated delta rule token by token in C++ (recurrence.cpp): the fastest form on a CPU."""
 
 import ctypes
+import functools
 
 import torch
 from jaxtyping import Float
@@ -39,6 +40,15 @@ def _forward(
     given = [None if x is None else x.detach().contiguous() for x in (q, k, v, g, beta, state)]
     arrays = [ctypes.c_void_p(None if x is None else x.data_ptr()) for x in (*given, output, after)]
     sizes = [ctypes.c_int64(n) for n in (batch, tokens, heads, key, v.shape[3], torch.get_num_threads())]
-    if library()[FUNCTIONS[q.dtype]](*arrays, *sizes) != 0:
+    if library()[FUNCTIONS[q.dtype]](*arrays, *sizes, _team()) != 0:
         raise MemoryError(f"gated_delta_rule: no memory for {heads * batch} states of {key}x{v.shape[3]}")
     return output, after
+
+
+@functools.cache
+def _team() -> ctypes.c_void_p:
+    """The address of GOMP_parallel in the OpenMP that torch itself runs on; null where it runs on another kind."""
+    try:
+        return ctypes.cast(ctypes.CDLL(torch._C.__file__).GOMP_parallel, ctypes.c_void_p)
+    except (OSError, AttributeError):
+        return ctypes.c_void_p(None)

@@ -75,6 +75,10 @@ template <class T> Row<T> step(Row<T>* state, const T* q, const T* k, const Row<
     return output;
 }
 
+template <class T> void prefetch(const T* row, int64_t length) {
+    for (int64_t i = 0; i < length; i += 64 / sizeof(T)) __builtin_prefetch(row + i);
+}
+
 template <class T> void one_head(const Arrays<T>& a, const Sizes& n, int64_t b, int64_t h, Workspace<T>& w) {
     const int64_t width = Row<T>::columns, slices = (n.value + width - 1) / width, head = b * n.heads + h;
     const auto bytes = [&](int64_t s) { return sizeof(T) * std::min(width, n.value - s * width); };
@@ -96,6 +100,12 @@ template <class T> void one_head(const Arrays<T>& a, const Sizes& n, int64_t b, 
         }
         for (int64_t s = 0; s < slices; s++)
             for (int64_t t = 0; t < count; t++) {
+                const int64_t ahead = start + count + t;  // rows of a head lie far apart: no hardware foresees them
+                if (s == 0 && ahead < n.tokens) {
+                    prefetch(a.q + token(ahead) * n.key, n.key);
+                    prefetch(a.k + token(ahead) * n.key, n.key);
+                    prefetch(a.v + token(ahead) * n.value, n.value);
+                }
                 const int64_t column = token(start + t) * n.value + s * width;
                 Row<T> v = {};
                 std::memcpy(&v, a.v + column, bytes(s));
@@ -108,24 +118,33 @@ template <class T> void one_head(const Arrays<T>& a, const Sizes& n, int64_t b, 
             std::memcpy(a.after + at(s, row), &w.state[s * n.key + row], bytes(s));
 }
 
+// torch's own OpenMP: GOMP_parallel runs a function once in each of some threads. Its waiting threads spin for a while
+// after every operation of torch, and threads of ours would have to share the cores with them.
+using Team = void (*)(void (*)(void*), void*, unsigned, unsigned);
+
 // Every head by whichever thread is free; a head's bits do not depend on which. Not 0: no memory.
-template <class T> int run(const Arrays<T>& a, const Sizes& n, int64_t threads) try {
+template <class T> int run(const Arrays<T>& a, const Sizes& n, int64_t threads, Team team) try {
     const int64_t heads = n.batch * n.heads, slices = (n.value + Row<T>::columns - 1) / Row<T>::columns;
     const int64_t worthwhile = 1 + heads * n.tokens * n.key * n.value / kWork;
     threads = std::max<int64_t>(1, std::min({threads, heads, worthwhile}));
     std::vector<Workspace<T>> spaces(threads);
     for (auto& w : spaces) w.state.resize(slices * n.key), w.q.resize(kTile * n.key), w.k.resize(kTile * n.key);
-    std::atomic<int64_t> next{0};
-    const auto work = [&](int64_t thread) {
-        for (int64_t i; (i = next++) < heads;) one_head(a, n, i / n.heads, i % n.heads, spaces[thread]);
+    std::atomic<int64_t> next_space{0}, next_head{0};
+    auto work = [&] {
+        Workspace<T>& space = spaces[next_space++];
+        for (int64_t i; (i = next_head++) < heads;) one_head(a, n, i / n.heads, i % n.heads, space);
     };
+    if (team && threads > 1) {
+        team([](void* w) { (*static_cast<decltype(work)*>(w))(); }, &work, threads, 0);
+        return 0;
+    }
     std::vector<std::thread> others;
     others.reserve(threads - 1);
     try {
-        for (int64_t i = 1; i < threads; i++) others.emplace_back(work, i);
+        while (int64_t(others.size()) < threads - 1) others.emplace_back(work);
     } catch (const std::exception&) {  // the system gives no more threads: those that there are do all
     }
-    work(0);
+    work();
     for (auto& other : others) other.join();
     return 0;
 } catch (const std::exception&) {
@@ -136,8 +155,9 @@ template <class T> int run(const Arrays<T>& a, const Sizes& n, int64_t threads) 
 
 #define DEFINE(name, T)                                                                                               \
     extern "C" int name(const T* q, const T* k, const T* v, const T* g, const T* beta, const T* before, T* o, T* after, \
-                        int64_t batch, int64_t tokens, int64_t heads, int64_t key, int64_t value, int64_t threads) {    \
-        return run<T>({q, k, v, g, beta, before, o, after}, {batch, tokens, heads, key, value}, threads);               \
+                        int64_t batch, int64_t tokens, int64_t heads, int64_t key, int64_t value, int64_t threads,      \
+                        Team team) {                                                                                    \
+        return run<T>({q, k, v, g, beta, before, o, after}, {batch, tokens, heads, key, value}, threads, team);         \
     }
 DEFINE(gated_delta_rule_float32, float)
 DEFINE(gated_delta_rule_float64, double)
