@@ -42,7 +42,8 @@ def import_published(
     check_target(target)
     config = published_config(folder.config, window_size)
     stored = published_tensors(folder, config)
-    kept = dtype or _most_common(stored)
+    common = _most_common(stored)  # refuses what is no floating-point number, before any data is read
+    kept = dtype or common
     warnings = _conversions(stored, kept) if dtype is None else ()
     origin = {"folder": folder.config.absolute().parent.name} if origin is None else origin
 

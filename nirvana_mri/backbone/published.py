@@ -79,7 +79,7 @@ def published_shapes(config: BackboneConfig) -> dict[str, tuple[int, ...]]:
     for field in ("num_layers", "vocab_size", "hidden_size", "concept_dim", "logit_dim", "intermediate_size"):
         most = MOST_LAYERS if field == "num_layers" else LARGEST
         if (size := getattr(config, field)) > most:
-            raise UsageError(f"{field} is {size:g}; no model has more than {most}")
+            raise UsageError(f"{field} is {size!s:.40}; no model has more than {most}")
     kinds = PRELUDE_LAYERS + 1  # the first layers, and one that stands for all others
     with torch.device("meta"):
         model = NirvanaLM(dataclasses.replace(config, num_layers=min(config.num_layers, kinds)))

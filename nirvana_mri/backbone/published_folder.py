@@ -1,5 +1,6 @@
 """The authors' Hugging Face folder: its files, configuration and tensors, all checked before any weight is read."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ _WHOLE_NUMBER, _NUMBER = ((int, type(None)), "a whole number"), ((int, float), "
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_heads"), _WHOLE_NUMBER),
     **dict.fromkeys(("concept_dim", "logit_dim", "intermediate_size", "pad_token_id"), _WHOLE_NUMBER),
-    **dict.fromkeys(("norm_eps", "initializer_range"), _NUMBER),
+    "attention_window": _WHOLE_NUMBER,
+    **dict.fromkeys(("norm_eps", "initializer_range", "trigger_rate"), _NUMBER),
     "hidden_ratio": ((int, float, type(None)), "a number"),
     "tie_word_embeddings": ((bool,), "true or false"),
 }
@@ -120,8 +122,9 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 
 def published_config(path: Path, window_size: int | None = None) -> BackboneConfig:
-    """The configuration in a config.json; the window is the caller's, since the released blocks ignore the file's.
+    """The configuration in a config.json; the window is the caller's, since the released blocks ignore their own.
 
+    What our transformers adapter saves says more: attention_window (which the caller's replaces) and trigger_rate.
     Raises: CheckpointError for another model's configuration and for impossible values.
     """
     found = _json_object(path)
@@ -130,7 +133,8 @@ def published_config(path: Path, window_size: int | None = None) -> BackboneConf
         if key in found and type(found[key]) not in kinds:
             raise CheckpointError(f"{path}: {key} is {found[key]!r:.80}; expected {expected}")
     try:
-        return BackboneConfig.from_published(found, window_size)
+        config = BackboneConfig.from_published(found, window_size or found.get("attention_window"))
+        return dataclasses.replace(config, trigger_rate=found.get("trigger_rate", config.trigger_rate))
     except (UsageError, ValueError, OverflowError) as problem:
         raise CheckpointError(f"{path}: {problem!s:.300}") from problem
 
@@ -149,8 +153,8 @@ def _require_nirvana(path: Path, found: Mapping[str, Any]) -> None:
 def published_tensors(folder: PublishedFolder, config: BackboneConfig) -> dict[str, StoredTensor]:
     """Where each of the model's tensors lies, by name; lm_head.weight among them where it is there.
 
-    Only headers are read. Raises: CheckpointError for a missing, unexpected, misshapen or repeated tensor, a dtype that
-    is no floating-point one, or an index that contradicts its shards.
+    Only headers are read. Raises: CheckpointError for a missing, unexpected, misshapen or repeated tensor, or an index
+    that contradicts its shards.
     """
     where = f"{folder.config.parent}: "
     found: dict[str, StoredTensor] = {}
@@ -170,7 +174,6 @@ def published_tensors(folder: PublishedFolder, config: BackboneConfig) -> dict[s
     for name, stored in found.items():
         expected = shapes[EMBEDDING if name in copies else name]
         require_shape(name, stored.shape, expected, f"{stored.file}: ")
-        stored.dtype  # noqa: B018 (refuses what is no floating-point number)
     return found
 
 

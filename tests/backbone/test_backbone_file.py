@@ -218,11 +218,11 @@ def config(**changes: Any) -> str:
 
 
 HOSTILE: dict[str, tuple[str, str]] = {
-    "layers": (config(num_layers=10**9), "num_layers is 1e"),
+    "layers": (config(num_layers=10**9), "num_layers is 1000000000;"),
     "more layers": (config(num_layers=4000), "missing"),
-    "width": (config(hidden_size=2**50, num_heads=2**10), "hidden_size is 1.1259e"),
+    "width": (config(hidden_size=2**50, num_heads=2**10), "hidden_size is 1125899906842624;"),
     "product": (config(hidden_size=2**20, intermediate_size=2**20, concept_dim=2**20), "needs"),
-    "overflow": (config(vocab_size=10**400), "configuration"),
+    "overflow": (config(vocab_size=10**400), "vocab_size is 1000000000000000000000000000000000000000;"),
     "vocabulary": (config(vocab_size=30), "29 rows, but the configuration's vocabulary has 30"),
     "negative": (config(vocab_size=-1), "vocab_size is -1"),
     "heads": (config(num_heads=3), "multiple of num_heads 3"),

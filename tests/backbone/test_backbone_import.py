@@ -185,7 +185,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "word": ({"hidden_size": "wide"}, "hidden_size is 'wide'; expected a whole number"),
     "list": ({"hidden_size": [16]}, "hidden_size is [16]; expected"),
     "ratio": ({"intermediate_size": None, "hidden_ratio": 1e308}, "config.json: "),
-    "huge": ({"num_hidden_layers": 10**9}, "num_layers is 1e"),
+    "huge": ({"num_hidden_layers": 10**9}, "num_layers is 1000000000;"),
+    "overflow": ({"vocab_size": 10**400}, "vocab_size is 1000000000000000000000000000000000000000;"),
     "vocabulary": ({"vocab_size": 30}, "has 29 rows, but the configuration's vocabulary has 30"),
     "tied": ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'; expected true or false"),
     "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
@@ -220,6 +221,16 @@ def test_unknown_keys_and_no_model_type_are_fine(tmp_path: Path) -> None:
     del found["model_type"], found["architectures"]
     (source / "config.json").write_text(json.dumps(found))
     import_published(source, tmp_path / "a.safetensors")
+
+
+def test_what_the_adapter_says_beyond_the_authors_is_kept(tmp_path: Path) -> None:
+    """attention_window and trigger_rate, which the transformers adapter writes, change the numbers."""
+    source = folder(tmp_path)
+    found = config_json(tiny_config()) | {"model_type": "nirvana", "attention_window": 5, "trigger_rate": 0.0}
+    (source / "config.json").write_text(json.dumps(found))
+    made = import_published(source, tmp_path / "a.safetensors")
+    assert made.config == tiny_config(window_size=5, trigger_rate=0.0)
+    assert import_published(source, tmp_path / "a.safetensors", window_size=9).config.window_size == 9
 
 
 def edit_index(source: Path, edit: Callable[[dict[str, str]], object]) -> None:
