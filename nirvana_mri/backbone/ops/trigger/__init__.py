@@ -1,8 +1,11 @@
 """The Trigger's test-time learning: which implementation runs is said here, once, and can be asked for by name."""
 
+import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,17 +28,46 @@ def _tiled() -> Callable[..., Any]:
     return trigger_update_tiled
 
 
+def _triton() -> Callable[..., Any]:
+    from nirvana_mri.backbone.ops.trigger.fused import trigger_update_triton
+
+    return trigger_update_triton
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _triton_missing() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install 'nirvana-mri[gpu]'"
+    if not torch.cuda.is_available() and not _interpreted():
+        return "no CUDA device; without one, TRITON_INTERPRET=1 runs it, slowly"
+    return None
+
+
+def _triton_serves(tensor: Tensor) -> bool:
+    if tensor.device.type == "cuda":
+        return tensor.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return _interpreted() and tensor.dtype == torch.float32
+
+
 OPERATION = register(
     Operation(
         "trigger_update",
         (
             Implementation("naive", "the definition, in the authors' order; any device", _naive),
-            Implementation("tiled", "two contractions per tile of 512 tokens; any device", _tiled),
+            Implementation("tiled", "one product and cheap contractions per tile of 512 tokens; any device", _tiled),
+            Implementation("triton", "fused kernels; CUDA", _triton, _triton_missing, _triton_serves),
         ),
-        preferred=("tiled",),
-        rule="tiled everywhere",
+        # Triton's interpreter would take CPU tensors too; there it runs only when asked for.
+        preferred=("tiled",) if _interpreted() else ("triton", "tiled"),
+        rule="triton on CUDA where it is installed (never for float64), else tiled",
     )
 )
+
+
+READ_AS_THEY_ARE = frozenset({"triton"})  # takes q, k, v and the bank in bfloat16 and computes in float32 itself
 
 
 def trigger_update(
@@ -54,10 +86,12 @@ def trigger_update(
     below float32: at bf16 a logit near one would lose 8 % of each step. Float64 stays float64. The task vector has the
     dtype of q. Raises: UsageError for an implementation that is unknown or cannot run here.
     """
-    function = OPERATION.choose(implementation, q).load()
+    chosen = OPERATION.choose(implementation, q)
     with without_autocast(q.device):
-        wide_bank = TriggerBank(*(at_least_float32(x) for x in bank))
-        wide_logits = TriggerLogits(*(at_least_float32(x) for x in logits))
-        wide = (at_least_float32(x) for x in (q, k, v))
-        task_vector, learned = function(*wide, wide_logits, wide_bank, lr_linear, lr_ln)
+        wide = TriggerLogits(*map(at_least_float32, logits))
+        vectors = [q, k, v]
+        if chosen.name not in READ_AS_THEY_ARE:
+            vectors = [at_least_float32(x) for x in vectors]
+            bank = TriggerBank(*map(at_least_float32, bank))
+        task_vector, learned = chosen.load()(*vectors, wide, bank, lr_linear, lr_ln)
     return task_vector.to(q.dtype), learned
