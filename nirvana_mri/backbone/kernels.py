@@ -1,13 +1,12 @@
 """Which implementation of each operation runs on this machine, and why: the facts of `nirvana-mri backbone kernels`."""
 
-import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 import nirvana_mri.backbone.ops  # noqa: F401 (registers the operations)
-from nirvana_mri.backbone.ops.registry import OPERATIONS, VARIABLE, Operation, _from_environment, check_environment
+from nirvana_mri.backbone.ops.registry import OPERATIONS, Operation, asked_by_environment
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class KernelChoice:
 
 def kernel_choices() -> list[KernelChoice]:
     """The facts of every operation. Raises: UsageError where NIRVANA_KERNELS names what is unknown or cannot run."""
-    check_environment()
-    asked = _from_environment(os.environ.get(VARIABLE, ""))
+    asked = asked_by_environment()
     return [_choice(OPERATIONS[name], asked.get(name)) for name in sorted(OPERATIONS)]
 
 
@@ -51,7 +49,4 @@ def _choice(operation: Operation, asked: str | None) -> KernelChoice:
     if asked is not None and operation[asked].missing() is not None:
         operation.choose(asked, tensor)  # its error says why, and what can run
     kernels = tuple(Kernel(each.name, each.summary, each.missing()) for each in operation.implementations)
-    default = next(
-        name for name in operation.preferred if operation[name].missing() is None and operation[name].serves(tensor)
-    )
-    return KernelChoice(operation.name, kernels, default, operation.rule, asked)
+    return KernelChoice(operation.name, kernels, operation.default(tensor).name, operation.rule, asked)

@@ -65,9 +65,9 @@ class Operation:
 
         Raises: UsageError for an unknown name, or one that cannot run here or not on such tensors.
         """
-        name = asked or _from_environment(os.environ.get(VARIABLE, "")).get(self.name)
+        name = asked or asked_by_environment().get(self.name)
         if name is None:
-            return next(i for i in map(self.__getitem__, self.preferred) if i.missing() is None and i.serves(tensor))
+            return self.default(tensor)
         chosen = self[name]
         if (reason := chosen.missing()) is not None:
             usable = ", ".join(self.available())
@@ -78,6 +78,11 @@ class Operation:
                 f"choose another of {', '.join(self.available())}"
             )
         return chosen
+
+
+    def default(self, tensor: Tensor) -> Implementation:
+        """What runs on such tensors where nobody asked for anything."""
+        return next(i for i in map(self.__getitem__, self.preferred) if i.missing() is None and i.serves(tensor))
 
 
 OPERATIONS: dict[str, Operation] = {}
@@ -101,21 +106,24 @@ def find(operation: str) -> Operation:
     return OPERATIONS[operation]
 
 
-def check_environment() -> None:
-    """Refuse a NIRVANA_KERNELS that names what does not exist. Raises: UsageError."""
-    for operation, name in _from_environment(os.environ.get(VARIABLE, "")).items():
-        find(operation)[name]
+def asked_by_environment() -> dict[str, str]:
+    """Operation to implementation, as NIRVANA_KERNELS says. Raises: UsageError where it names what does not exist."""
+    return _parsed(os.environ.get(VARIABLE, ""))
 
 
 @functools.lru_cache(maxsize=8)
-def _from_environment(text: str) -> dict[str, str]:
-    chosen = {}
+def _parsed(text: str) -> dict[str, str]:
+    chosen: dict[str, str] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         operation, equals, name = item.partition("=")
         if not equals or operation.strip() not in OPERATIONS:
             known = ", ".join(sorted(OPERATIONS))
             raise UsageError(f"{VARIABLE} says {item!r}; expected OPERATION=NAME, where OPERATION is one of {known}")
-        chosen[operation.strip()] = name.strip()
+        operation, name = operation.strip(), name.strip()
+        names = [i.name for i in OPERATIONS[operation].implementations]
+        if name not in names:
+            raise UsageError(f"{VARIABLE} says {item!r}; {operation} has {', '.join(names)}")
+        chosen[operation] = name
     return chosen
 
 
