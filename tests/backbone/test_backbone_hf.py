@@ -241,7 +241,9 @@ def test_a_missing_extra_is_named() -> None:
     assert "pip install 'nirvana-mri[hf]'" in run_python(program)
 
 
+@pytest.mark.slow
 def test_the_adapter_does_not_load_torchvision() -> None:
+    """Slow because a fresh interpreter imports torch and transformers."""
     program = (
         "import sys; sys.modules['torchvision'] = None\nimport nirvana_mri.backbone.hf\n"
         "print('transformers' in sys.modules)"

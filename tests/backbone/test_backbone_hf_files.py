@@ -66,6 +66,22 @@ def test_what_was_saved_can_be_imported(tmp_path: Path, shard: str) -> None:
     assert sha256(load_backbone(tmp_path / "backbone.safetensors")) == sha256(model.model)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_saved_tensors_can_be_loaded_into_a_model(tmp_path: Path, tied: bool) -> None:
+    """As trainers resume: they hand the file's tensors to load_state_dict, and only warn of names that do not fit."""
+    model, other = (tiny_hf(seed, torch.float32, tie_word_embeddings=tied) for seed in (1, 2))
+    model.save_pretrained(tmp_path)
+    found = other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert not found.missing_keys
+    assert not found.unexpected_keys
+    assert sha256(other.model) == sha256(model.model)
+    third = tiny_hf(3, torch.float32, tie_word_embeddings=tied)
+    third.load_state_dict(model.state_dict())
+    assert sha256(third.model) == sha256(model.model)
+    with pytest.raises(RuntimeError, match=r"Missing key.*model.norm.weight"):
+        third.load_state_dict({})
+
+
 def test_a_state_dict_may_be_given(tmp_path: Path) -> None:
     """As trainers do, which gather it from elsewhere."""
     model, other = tiny_hf(1, torch.float32), tiny_hf(2, torch.float32)

@@ -21,7 +21,7 @@ from nirvana_mri.backbone.published import (
 from nirvana_mri.errors import CheckpointError, UsageError
 
 WRAPPED = "model."  # where the wrappers keep their NirvanaLM
-HEAD = WRAPPED + "head.weight"
+EMBEDDING, HEAD = WRAPPED + "embedding.weight", WRAPPED + "head.weight"
 
 
 def key_mapping() -> dict[str, str]:
@@ -70,6 +70,15 @@ def published_state(state: Mapping[str, Tensor], tied: bool) -> dict[str, Tensor
             raise UsageError(
                 f"{name} has no place in a published checkpoint; merge adapters first (PEFT: merge_and_unload)"
             ) from problem
+    return named
+
+
+def wrapped_state(state: Mapping[str, Tensor], model: NirvanaLM) -> dict[str, Tensor]:
+    """The same tensors under the wrapper's names, a tied head added; names that are not the authors' stay."""
+    ours = {_published(name): WRAPPED + name for name, _ in model.named_parameters()}
+    named = {ours.get(name, name): tensor for name, tensor in state.items()}
+    if model.config.tie_word_embeddings and (embedding := named.get(EMBEDDING)) is not None:
+        named.setdefault(HEAD, embedding)
     return named
 
 

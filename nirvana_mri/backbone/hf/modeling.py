@@ -1,6 +1,7 @@
 """NirvanaLM as a transformers model: forward and generate with labels, caches and files as Hugging Face has them."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from nirvana_mri.backbone.hf.cache import NirvanaCache
 from nirvana_mri.backbone.hf.configuration import NirvanaConfig
-from nirvana_mri.backbone.hf.loading import HEAD, WRAPPED, key_mapping, published_state, require_whole
+from nirvana_mri.backbone.hf.loading import EMBEDDING, HEAD, key_mapping, published_state, require_whole, wrapped_state
 from nirvana_mri.backbone.layers import Linear
 from nirvana_mri.backbone.model import NirvanaLM, NirvanaOutput
 from nirvana_mri.backbone.ops.precision import at_least_float32
@@ -25,7 +26,7 @@ class NirvanaPreTrainedModel(PreTrainedModel):
     config_class = NirvanaConfig
     supports_gradient_checkpointing = True
     _is_stateful = True
-    _tied_weights_keys = {HEAD: WRAPPED + "embedding.weight"}  # noqa: RUF012 (transformers looks for a dict)
+    _tied_weights_keys = {HEAD: EMBEDDING}  # noqa: RUF012 (transformers looks for a dict)
 
     def __init__(self, config: NirvanaConfig) -> None:
         super().__init__(config)
@@ -61,8 +62,6 @@ class NirvanaPreTrainedModel(PreTrainedModel):
             name = pretrained_model_name_or_path
             raise UsageError(f"{name} comes with an adapter; load the base model alone, then use its load_adapter")
         require_whole(model.model, info, pretrained_model_name_or_path or "state_dict")
-        if model.can_generate() and model.config.use_cache and model.generation_config.use_cache is False:
-            model.generation_config.use_cache = True  # the authors' config.json forbids the cache that they lack
         return (model, info) if with_info else model
 
     def save_pretrained(
@@ -84,6 +83,10 @@ class NirvanaPreTrainedModel(PreTrainedModel):
             state_dict = published_state(state_dict or self.state_dict(), self.config.tie_word_embeddings)
             options["save_original_format"] = False  # the names are final
         super().save_pretrained(save_directory, is_main_process, state_dict, *arguments, **options)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Copy tensors in, under this model's names or the authors', as trainers read them back from saved files."""
+        return super().load_state_dict(wrapped_state(state_dict, self.model), strict=strict, assign=assign)
 
     def new_cache(self, batch_size: int) -> NirvanaCache:
         """An empty past_key_values for so many sequences."""
