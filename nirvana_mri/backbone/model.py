@@ -162,7 +162,7 @@ class NirvanaLM(nn.Module):
         return x, tuple(records) if record else None
 
     def _logits(self, final: Tensor) -> Float[Tensor, "batch token vocabulary"]:
-        return F.linear(final, self.embedding.weight if self.head is None else self.head.weight)
+        return F.linear(final, self.embedding.weight) if self.head is None else self.head(final)
 
     def _vectors(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Float[Tensor, "batch token channel"]:
         if (input_ids is None) == (inputs_embeds is None):

@@ -61,7 +61,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def describe(error: BaseException) -> str:
     """The error in one line."""
     if isinstance(error, MemoryError):
-        return "not enough memory; reconstruct fewer coils, or on a larger machine"
+        return "not enough memory; give it less at once (fewer slices, coils or tokens), or use a larger machine"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

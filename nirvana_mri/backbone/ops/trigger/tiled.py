@@ -71,7 +71,8 @@ class _Update(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *arriving: Tensor) -> tuple[Tensor | None, ...]:
-        tensors, learned = ctx.saved_tensors[:11], ctx.saved_tensors[11:]
+        saved = ctx.saved_tensors  # read once: checkpointing recomputes on every access
+        tensors, learned = saved[:11], saved[11:]
         bank = TriggerBank(*tensors[7:])
         rows = [_tiles(x) for x in (*tensors[:7], *learned, *arriving)]
         product = Product(bank.weight_linear, 2 * len(rows[0][0]))
