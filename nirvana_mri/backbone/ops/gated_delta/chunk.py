@@ -1,6 +1,6 @@
 """The gated delta rule in chunks of tokens: the same numbers as naive.py, by matrix products."""
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,19 @@ from torch import Tensor
 
 from nirvana_mri.backbone.ops.gated_delta.naive import L2_EPS, l2norm
 
-CHUNK = 64
+CHUNK = 32
+BLOCK = 4 * CHUNK  # what is made together, before the state passes through: small enough for the processor's cache
+
+
+class Chunk(NamedTuple):
+    """What a chunk does to the state S: it writes R = U - W S, gives Q S + A R, and leaves e^G S + K^T R."""
+
+    q: Float[Tensor, "batch_head token key"]
+    a: Float[Tensor, "batch_head token token"]
+    u: Float[Tensor, "batch_head token value"]
+    w: Float[Tensor, "batch_head token key"]
+    k: Float[Tensor, "batch_head token key"]
+    decay: Float[Tensor, "batch_head 1 1"]
 
 
 def gated_delta_rule_chunk(
@@ -22,28 +34,65 @@ def gated_delta_rule_chunk(
 ) -> tuple[Float[Tensor, "batch token head value"], Float[Tensor, "batch head key value"]]:
     """Outputs of every token and the last state; arguments as in gated_delta_rule_naive, any number of tokens.
 
-    Only the state passes from chunk to chunk. Numbers per token and matrices of tokens are made for all chunks at once;
-    everything of the size of q, k and v is made inside the loop and stays in the processor's cache. A single token,
-    which is a step of generation, takes the recurrence itself.
+    Only the state passes from chunk to chunk. The rest is made for a few chunks at once: for all of them it would leave
+    the processor's cache, and for one alone the calls would cost more than the work. A single token, which is a step
+    of generation, takes the recurrence itself.
     """
     batch, tokens, heads, key = q.shape
     before = k.new_zeros(batch * heads, key, v.shape[3]) if state is None else state.flatten(0, 1)
     if tokens == 1:
-        output, after = _one_token(before, q, k, v, g, beta)
-        return output, after.unflatten(0, (batch, heads))
-    # split, not slices: the gradient of a slice is a whole array of zeros.
-    rows = zip(*(x.split(CHUNK, dim=1) for x in (q, k, v)), strict=True)
-    numbers = (_inverse_norm(q) * key**-0.5, _inverse_norm(k), beta[..., None])
-    factors = zip(*(_heads_first(x).split(CHUNK, dim=1) for x in numbers), strict=True)
+        output, before = _one_token(before, q, k, v, g, beta)
+        return output, before.unflatten(0, (batch, heads))
     outputs = []
-    for rows_, factors_, decays in zip(rows, factors, _decays(_heads_first(g[..., None])), strict=True):
-        output, before = _one_chunk(before, *map(_heads_first, rows_), *factors_, *decays)
-        outputs.append(output.unflatten(0, (batch, heads)).transpose(1, 2))
+    # split, not slices: the gradient of a slice is a whole array of zeros.
+    for block in zip(*(x.split(BLOCK, dim=1) for x in (q, k, v, g[..., None], beta[..., None])), strict=True):
+        for chunk in _chunks(*block):
+            written = torch.baddbmm(chunk.u, chunk.w, before, alpha=-1)
+            output = torch.bmm(chunk.a, written).baddbmm_(chunk.q, before)
+            before = (chunk.decay * before).baddbmm_(chunk.k.mT, written)
+            outputs.append(output.unflatten(0, (batch, heads)).transpose(1, 2))
+    outputs[-1] = outputs[-1][:, : CHUNK - -tokens % CHUNK]
     return torch.cat(outputs, dim=1), before.unflatten(0, (batch, heads))
 
 
-def _heads_first(x: Float[Tensor, "batch token head channel"]) -> Float[Tensor, "batch_head token channel"]:
-    return x.transpose(1, 2).flatten(0, 1)
+def _chunks(
+    q: Float[Tensor, "batch token head key"],
+    k: Float[Tensor, "batch token head key"],
+    v: Float[Tensor, "batch token head value"],
+    g: Float[Tensor, "batch token head 1"],
+    beta: Float[Tensor, "batch token head 1"],
+) -> list[Chunk]:
+    """The chunks of one block. Tokens added to fill the last one neither write nor forget.
+
+    What token i writes is r_i = beta_i (v_i - e^{G_i} S^T k_i - sum_{j<i} e^{G_i - G_j} (k_i . k_j) r_j), where G is
+    the sum of g since the chunk began: a unit triangular system, inverted once. It is solved transposed, because
+    row-major memory is what the library then takes without a copy. What normalises q and k is multiplied into the small
+    matrices.
+    """
+    together = q.shape[0] * q.shape[2]
+    unit_q, unit_k = _inverse_norm(q) * q.shape[3] ** -0.5, _inverse_norm(k)
+    q, k, v, g, beta, unit_q, unit_k = (_fold(x) for x in (q, k, v, g, beta, unit_q, unit_k))
+    since_start, between = _decays(g)
+    between = between * unit_k.mT
+    system = torch.bmm(k, k.mT) * (between * (beta * unit_k))
+    one = torch.eye(CHUNK, dtype=k.dtype, device=k.device)
+    inverse = torch.linalg.solve_triangular(system.mT, one, upper=True, left=False, unitriangular=True).mT
+    terms = Chunk(
+        q=q * (unit_q * since_start),
+        a=torch.bmm(q, k.mT) * (between * unit_q),
+        u=torch.bmm(inverse, v * beta),
+        w=torch.bmm(inverse, k * (beta * unit_k * since_start)),
+        k=k * between[:, -1, :, None],
+        decay=since_start[:, -1:],
+    )
+    return [Chunk(*parts) for parts in zip(*(x.split(together) for x in terms), strict=True)]
+
+
+def _fold(x: Float[Tensor, "batch token head channel"]) -> Float[Tensor, "chunk_batch_head chunk_token channel"]:
+    """Tokens in chunks of 32, filled with zeros, and the chunks along the first axis."""
+    if short := -x.shape[1] % CHUNK:
+        x = F.pad(x, (0, 0, 0, 0, 0, short))
+    return x.unflatten(1, (-1, CHUNK)).permute(1, 0, 3, 2, 4).flatten(0, 2)
 
 
 def _inverse_norm(x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch 1"]:
@@ -51,47 +100,15 @@ def _inverse_norm(x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch 1
     return torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() + L2_EPS)
 
 
-def _decays(g: Float[Tensor, "batch_head token 1"]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each chunk: e^{G_i} [.., token, 1], and e^{G_i - G_j} for j <= i, else 0 [.., token, token].
+def _decays(g: Float[Tensor, "chunk token 1"]) -> tuple[Tensor, Tensor]:
+    """e^{G_i} [chunk, token, 1], and e^{G_i - G_j} for j <= i, else 0 [chunk, token, token].
 
-    G is the sum of g since the chunk began, in float64: its differences are small beside it, and float32 would lose
-    their last digits.
+    The sum G is float64: its differences are small beside it, and float32 would lose their last digits.
     """
-    tokens = g.shape[1]
-    whole = F.pad(g.double(), (0, 0, 0, -tokens % CHUNK)).unflatten(1, (-1, CHUNK)).transpose(0, 1)
-    total = whole.cumsum(2)
+    total = g.double().cumsum(1)
     past = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=g.device).tril()
-    between = torch.where(past, (total - total.mT).to(g.dtype), -torch.inf).exp()
-    for number, pair in enumerate(zip(total.to(g.dtype).exp().unbind(), between.unbind(), strict=True)):
-        length = min(CHUNK, tokens - number * CHUNK)
-        yield pair if length == CHUNK else (pair[0][:, :length], pair[1][:, :length, :length])
-
-
-def _one_chunk(
-    state: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    factor_q: Tensor,
-    factor_k: Tensor,
-    beta: Tensor,
-    since_start: Tensor,
-    between: Tensor,
-) -> tuple[Float[Tensor, "batch_head token value"], Float[Tensor, "batch_head key value"]]:
-    """One chunk from the state before it.
-
-    What token i writes is r_i = beta_i (v_i - e^{G_i} S^T k_i - sum_{j<i} e^{G_i - G_j} (k_i . k_j) r_j), where G is
-    the running sum of g: a unit triangular system, solved at once for all columns of r. It is solved transposed, as
-    R^T A^T = B^T: row-major memory is what the library takes without a copy, and the call is three times as fast.
-    """
-    q, k = q * factor_q, k * factor_k
-    system = torch.bmm(k, k.mT) * (between * beta)
-    target = beta * torch.baddbmm(v, k * since_start, state, alpha=-1)
-    written = torch.linalg.solve_triangular(system.mT, target.mT, upper=True, left=False, unitriangular=True).mT
-    inside = torch.bmm(q, k.mT) * between
-    output = torch.bmm(inside, written).baddbmm_(q * since_start, state)
-    to_end = between[:, -1, :, None]
-    return output, (since_start[:, -1:] * state).baddbmm_((k * to_end).mT, written)
+    between = torch.where(past, (total - total.mT).to(g.dtype), -torch.inf)
+    return total.to(g.dtype).exp(), between.exp()
 
 
 def _one_token(
