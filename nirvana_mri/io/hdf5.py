@@ -77,8 +77,19 @@ class SafeFile:
         with self.reading(name):
             return bool(self.file.id.links.exists(name.encode()))
 
+    def group_with(self, *members: str) -> str | None:
+        """The first group of the root, reached by a hard link, that lists all ``members``; None without one."""
+        for name in self.names():
+            if "/" in name or not self._hard_link(name):
+                continue
+            with self.reading(name):
+                is_group = h5py.h5o.get_info(self.file.id, name.encode()).type == h5py.h5o.TYPE_GROUP
+            if is_group and all(self._hard_link(f"{name}/{member}") is not None for member in members):
+                return name
+        return None
+
     def dataset(self, name: str) -> h5py.Dataset:
-        """The dataset ``name`` of the root, after every check that needs no data."""
+        """The dataset ``name`` of the root, or "group/name", after every check that needs no data."""
         where = self._resolve(name)
         with self.reading(name):
             found = self.file[where]
@@ -105,11 +116,7 @@ class SafeFile:
             kind = h5py.check_string_dtype(dataset.dtype)
             if kind is None or math.prod(dataset.shape) != 1:
                 raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
-            offset = dataset.id.get_offset()
-            varies = kind.length is None and offset is not None
-            if (kind.length or 0) > LARGEST_TEXT or (
-                varies and not string_is_sound(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
-            ):
+            if (kind.length or 0) > LARGEST_TEXT or (kind.length is None and not self._string_is_sound(name, dataset)):
                 raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source")
             value = np.asarray(dataset[()], dtype=object).item()
             text = value.decode() if isinstance(value, bytes) else str(value)
@@ -143,8 +150,36 @@ class SafeFile:
                 value = value.decode()
         return value.item() if isinstance(value, np.generic) else value
 
+    def _string_is_sound(self, name: str, dataset: h5py.Dataset) -> bool:
+        """False where reading the string would take room that the file does not account for."""
+        offset = dataset.id.get_offset()
+        if offset is None and dataset.chunks and not dataset.id.get_create_plist().get_nfilters():
+            offset = dataset.id.get_chunk_info(0).byte_offset
+        if offset is None:
+            raise self.fail(
+                f"{name} keeps its text where it cannot be checked; repack it with h5repack -l CONTI -f NONE"
+            )
+        return string_is_sound(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
+
+    def _resolve_in_group(self, name: str) -> str:
+        """``name`` ("group/dataset"), where each step is a hard link: nothing else is followed inside a group."""
+        steps = name.split("/")
+        for depth in range(1, len(steps) + 1):
+            if self._hard_link("/".join(steps[:depth])) is not True:
+                raise self.fail(f"{name} is a link, which is not followed; copy the dataset into the file")
+        return name
+
+    def _hard_link(self, name: str) -> bool | None:
+        """None where nothing has that name; all steps before the last must be known hard links."""
+        with self.reading(name):
+            if not self.file.id.links.exists(name.encode()):
+                return None
+            return bool(self.file.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD)
+
     def _resolve(self, name: str) -> str:
         """Where ``name`` leads by hard links alone; soft links are followed one root name at a time."""
+        if "/" in name:
+            return self._resolve_in_group(name)
         target = name
         for _ in range(8):
             with self.reading(name):

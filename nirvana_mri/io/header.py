@@ -1,4 +1,4 @@
-"""The ISMRMRD header that fastMRI files carry as XML: matrices, fields of view, sampled range.
+"""The ISMRMRD header, as its own files and fastMRI's carry it in XML: matrices, fields of view, sampled range.
 
 Its x is the readout (our ny), its y the phase encoding (our nx), its z the slice. Schema:
 ismrmrd.github.io, ``ismrmrdHeader``. Subject, study and institution are never looked at.
@@ -24,11 +24,31 @@ class HeaderError(ValueError):
 
 
 @dataclass(frozen=True)
+class Ramps:
+    """An EPI readout's gradient, in the schema's own words (microseconds), and when its samples are taken."""
+
+    ramp_up_us: float
+    flat_top_us: float
+    delay_us: float
+    samples: float
+    dwell_us: float
+
+    @property
+    def sampled(self) -> bool:
+        """True where samples lie on a ramp, off the Cartesian grid."""
+        end = self.delay_us + self.samples * self.dwell_us
+        slack = self.dwell_us
+        return self.delay_us < self.ramp_up_us - slack or end > self.ramp_up_us + self.flat_top_us + slack
+
+
+@dataclass(frozen=True)
 class Header:
     """The part of the header that a reconstruction needs. None: the header does not say.
 
     Matrices and fields of view [mm] are (x, y, z) = (readout, phase, slice).
-    ``phase_center`` and ``phase_maximum`` are the limits of kspace_encoding_step_1.
+    ``phase_center`` and ``phase_maximum`` are the limits of kspace_encoding_step_1, ``partition_center`` of step_2.
+    A header may describe several ``encodings``; these are the values of one. ``echo_times_ms`` has one for each
+    contrast, ``noise_bandwidth`` is the receiver's, relative, and ``ramps`` describes an EPI readout.
     """
 
     encoded_matrix: tuple[int, int, int] | None = None
@@ -43,6 +63,12 @@ class Header:
     te_ms: float | None = None
     ti_ms: float | None = None
     flip_angle_deg: float | None = None
+    encodings: int = 1
+    partition_center: int | None = None
+    calibration_mode: str | None = None
+    echo_times_ms: tuple[float, ...] = ()
+    noise_bandwidth: float | None = None
+    ramps: Ramps | None = None
 
     def padding(self) -> tuple[int, int] | None:
         """(left, right): columns [left, right) were measured, by the rule of fastmri.data.SliceDataset."""
@@ -91,28 +117,39 @@ def centred_geometry(voxel_mm: tuple[float, float, float], matrix: tuple[int, in
     return Geometry(voxel_mm=(dz, dy, dx), field_of_view_mm=field, affine=affine, orientation_known=False)
 
 
-def parse_header(xml: str) -> Header:
-    """The header in ``xml``. Raises: HeaderError for XML that is broken, hostile, or holds no sensible numbers."""
+def parse_header(xml: str, encoding: int = 0) -> Header:
+    """The header in ``xml``, with the matrices of one ``encoding``.
+
+    Raises: HeaderError for XML that is broken, hostile, or holds no sensible numbers.
+    """
     if "<!doctype" in xml.lower() or "<!entity" in xml.lower():
         raise HeaderError("its XML has a DOCTYPE or ENTITY, which no ISMRMRD header needs")
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as problem:
         raise HeaderError(f"its XML is broken ({problem})") from problem
-    limits = "encoding/encodingLimits/kspace_encoding_step_1"
+    every = root.findall("{*}encoding")
+    one = every[encoding] if encoding < len(every) else ElementTree.Element("encoding")
+    step_1, step_2 = (f"encodingLimits/kspace_encoding_step_{n}" for n in (1, 2))
     return Header(
-        encoded_matrix=_matrix(root, "encoding/encodedSpace/matrixSize"),
-        encoded_fov_mm=_field_of_view(root, "encoding/encodedSpace/fieldOfView_mm"),
-        recon_matrix=_matrix(root, "encoding/reconSpace/matrixSize"),
-        recon_fov_mm=_field_of_view(root, "encoding/reconSpace/fieldOfView_mm"),
-        phase_center=_whole(root, f"{limits}/center"),
-        phase_maximum=_whole(root, f"{limits}/maximum"),
-        trajectory=(_text(root, "encoding/trajectory") or "cartesian").lower(),
+        encoded_matrix=_matrix(one, "encodedSpace/matrixSize"),
+        encoded_fov_mm=_field_of_view(one, "encodedSpace/fieldOfView_mm"),
+        recon_matrix=_matrix(one, "reconSpace/matrixSize"),
+        recon_fov_mm=_field_of_view(one, "reconSpace/fieldOfView_mm"),
+        phase_center=_whole(one, f"{step_1}/center"),
+        phase_maximum=_whole(one, f"{step_1}/maximum"),
+        trajectory=(_text(one, "trajectory") or "cartesian").lower(),
         field_strength_t=_number(root, "acquisitionSystemInformation/systemFieldStrength_T"),
         tr_ms=_number(root, "sequenceParameters/TR"),
         te_ms=_number(root, "sequenceParameters/TE"),
         ti_ms=_number(root, "sequenceParameters/TI"),
         flip_angle_deg=_number(root, "sequenceParameters/flipAngle_deg"),
+        encodings=len(every),
+        partition_center=_whole(one, f"{step_2}/center"),
+        calibration_mode=(_text(one, "parallelImaging/calibrationMode") or "").lower() or None,
+        echo_times_ms=_numbers(root, "sequenceParameters/TE"),
+        noise_bandwidth=_number(root, "acquisitionSystemInformation/relativeReceiverNoiseBandwidth"),
+        ramps=_ramps(one),
     )
 
 
@@ -143,20 +180,42 @@ def _pixels(field: tuple[float, ...] | None, matrix: tuple[int, ...] | None) -> 
     return tuple(length / n for length, n in zip(field, matrix, strict=True)) if field and matrix else None
 
 
+def _path(path: str) -> str:
+    return "/".join(f"{{*}}{step}" for step in path.split("/"))
+
+
 def _text(root: ElementTree.Element, path: str) -> str | None:
-    found = root.find("/".join(f"{{*}}{step}" for step in path.split("/")))
+    found = root.find(_path(path))
     return found.text.strip() if found is not None and found.text else None
 
 
 def _number(root: ElementTree.Element, path: str) -> float | None:
     text = _text(root, path)
-    if text is None:
-        return None
+    return None if text is None else _finite(text, path)
+
+
+def _finite(text: str, path: str) -> float | None:
     try:
         value = float(text)
     except ValueError as problem:
         raise HeaderError(f"{path} is not a number") from problem
     return value if math.isfinite(value) else None
+
+
+def _numbers(root: ElementTree.Element, path: str) -> tuple[float, ...]:
+    values = [_finite((found.text or "").strip() or "nan", path) for found in root.findall(_path(path))]
+    return tuple(value for value in values if value is not None)
+
+
+def _ramps(encoding: ElementTree.Element) -> Ramps | None:
+    """What trajectoryDescription says of an EPI readout, if it says all of it."""
+    values: dict[str, float | None] = {}
+    for kind in ("userParameterLong", "userParameterDouble"):
+        for parameter in encoding.findall(_path(f"trajectoryDescription/{kind}")):
+            values[(_text(parameter, "name") or "").lower()] = _number(parameter, "value")
+    wanted = [values.get(name) for name in ("rampuptime", "flattoptime", "acqdelaytime", "numsamples", "dwelltime")]
+    known = [value for value in wanted if value is not None]
+    return Ramps(*known) if len(known) == len(wanted) else None
 
 
 def _whole(root: ElementTree.Element, path: str) -> int | None:

@@ -36,7 +36,7 @@ class KspaceSlices:
         return self.stored_shape[0]
 
     def __getitem__(self, index: SupportsIndex) -> NDArray[np.complex64]:
-        number = _in_range(index, len(self))
+        number = in_range(index, len(self))
         samples = np.empty(self.shape[1:], np.complex64)
         stored = samples if len(self.stored_shape) == 4 else samples[0]
         _read_slice(self.path, "kspace", self.stored_shape, number, stored)
@@ -56,7 +56,7 @@ class ReferenceSlices:
         return self.shape[0]
 
     def __getitem__(self, index: SupportsIndex) -> NDArray[np.float32]:
-        number = _in_range(index, len(self))
+        number = in_range(index, len(self))
         picture = np.empty(self.shape[1:], np.float32)
         _read_slice(self.path, self.key, self.shape, number, picture)
         if not np.isfinite(picture).all():
@@ -93,7 +93,7 @@ def check_slice(samples: NDArray[np.complex64], acquired: NDArray[np.bool_], whe
         )
 
 
-def _in_range(index: SupportsIndex, count: int) -> int:
+def in_range(index: SupportsIndex, count: int) -> int:
     number = operator.index(index)
     if not -count <= number < count:
         raise IndexError(f"slice {number} is not there: the scan has {count} (0 to {count - 1})")
