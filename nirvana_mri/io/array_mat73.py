@@ -1,0 +1,67 @@
+"""Numeric arrays of MATLAB files of version 7.3, which are HDF5 with the axes reversed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nirvana_mri.io.array_source import Index
+from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
+
+PARTS = ("real", "imag")
+
+
+@dataclass(frozen=True)
+class Mat73Array:
+    """A dataset of the root, read a part at a time; ``shape`` is MATLAB's."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    is_complex: bool
+
+    def read(self, index: Index) -> NDArray[Any]:
+        """A part, complex64 or real, with MATLAB's axes."""
+        with SafeFile(self.path) as file:
+            dataset = file.dataset(self.name)
+            if dataset.shape != self.shape[::-1]:
+                raise file.fail(f"{self.name} is now {dataset.shape[::-1]}, was {self.shape}; open it again")
+            kept = math.prod(n for n, at in zip(self.shape, index, strict=True) if isinstance(at, slice))
+            if kept * dataset.dtype.itemsize > LARGEST_READ:
+                raise file.fail(f"{self.name}: a part of {kept} samples, beyond {LARGEST_READ >> 30} GiB; split it")
+            with file.reading(self.name):
+                part = np.asarray(dataset[index[::-1]])
+        return _joined(part).transpose()
+
+
+def list_mat73(path: Path) -> list[Mat73Array]:
+    """The numeric arrays at the root of a file. Raises: ScanError for a damaged or hostile one."""
+    found = []
+    with SafeFile(path) as file:
+        for name in file.names():
+            if name.startswith("#"):  # MATLAB's own bookkeeping
+                continue
+            with file.reading("the list of contents"):
+                is_group = file.file.get(name, getclass=True, getlink=False)
+            if is_group is not None and is_group.__name__ == "Group":
+                continue
+            dataset = file.dataset(name)
+            with file.reading(name):
+                dtype, shape = dataset.dtype, dataset.shape
+            is_complex = dtype.kind == "c" or dtype.names == PARTS
+            if shape and 0 not in shape and (is_complex or dtype.kind in "iuf"):
+                found.append(Mat73Array(path, name, tuple(shape[::-1]), is_complex))
+    return found
+
+
+def _joined(part: NDArray[Any]) -> NDArray[Any]:
+    if part.dtype.names != PARTS:
+        return part
+    values = np.empty(part.shape, np.complex64)
+    values.real, values.imag = part["real"], part["imag"]
+    return values
