@@ -1,14 +1,12 @@
 """The Trigger's test-time learning: which implementation runs is said here, once, and can be asked for by name."""
 
-import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nirvana_mri.backbone.ops.gated_delta.available import interpreted, triton_missing, triton_serves
 from nirvana_mri.backbone.ops.precision import at_least_float32, without_autocast
 from nirvana_mri.backbone.ops.registry import Implementation, Operation, register
 from nirvana_mri.backbone.ops.trigger.naive import TriggerBank, TriggerLogits
@@ -34,34 +32,16 @@ def _triton() -> Callable[..., Any]:
     return trigger_update_triton
 
 
-def _interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-def _triton_missing() -> str | None:
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed: pip install 'nirvana-mri[gpu]'"
-    if not torch.cuda.is_available() and not _interpreted():
-        return "no CUDA device; without one, TRITON_INTERPRET=1 runs it, slowly"
-    return None
-
-
-def _triton_serves(tensor: Tensor) -> bool:
-    if tensor.device.type == "cuda":
-        return tensor.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return _interpreted() and tensor.dtype == torch.float32
-
-
 OPERATION = register(
     Operation(
         "trigger_update",
         (
             Implementation("naive", "the definition, in the authors' order; any device", _naive),
             Implementation("tiled", "one product and cheap contractions per tile of 512 tokens; any device", _tiled),
-            Implementation("triton", "fused kernels; CUDA", _triton, _triton_missing, _triton_serves),
+            Implementation("triton", "fused kernels; CUDA", _triton, triton_missing, triton_serves),
         ),
         # Triton's interpreter would take CPU tensors too; there it runs only when asked for.
-        preferred=("tiled",) if _interpreted() else ("triton", "tiled"),
+        preferred=("tiled",) if interpreted() else ("triton", "tiled"),
         rule="triton on CUDA where it is installed (never for float64), else tiled",
     )
 )

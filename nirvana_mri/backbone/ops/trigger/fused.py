@@ -61,8 +61,9 @@ class _Update(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_task: Tensor, *g_learned: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors[:11]
-        *after, z, z_after = ctx.saved_tensors[11:]
+        saved = ctx.saved_tensors  # read once: checkpointing recomputes on every access
+        tensors = saved[:11]
+        *after, z, z_after = saved[11:]
         call = _Call.of(tensors, *ctx.rates)
         arriving = TriggerLogits(*map(_rows, g_learned or map(torch.zeros_like, call.before)))
         for_bank = any(ctx.needs_input_grad[9:])
