@@ -12,6 +12,7 @@ from nirvana_mri.backbone.cache import LayerCache
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import GatedRMSNorm, Linear, LowRank, ShortConv
 from nirvana_mri.backbone.ops.gated_delta import gated_delta_rule
+from nirvana_mri.backbone.ops.mixture import mix_branches
 from nirvana_mri.backbone.ops.precision import at_least_float32
 from nirvana_mri.backbone.ops.trigger import TriggerLogits
 from nirvana_mri.backbone.trigger import Trigger
@@ -121,10 +122,10 @@ class Interpolation(nn.Module):
         task_vector: Float[Tensor, "batch token concept"],
     ) -> tuple[Float[Tensor, "batch token channel"], Float[Tensor, "batch token 1"], Float[Tensor, "batch token 1"]]:
         """The mixture, the attention gate t and the delta gate t2."""
-        t = self.gate_attention(task_vector).sigmoid()
-        t2 = self.gate_delta(task_vector).sigmoid()
         correction = self.correction(torch.cat([delta, attention, task_vector, task_vector], dim=-1))
-        return t2 * delta + t * attention + t * t2 * correction, t, t2
+        return mix_branches(
+            delta, attention, correction, self.gate_attention(task_vector), self.gate_delta(task_vector)
+        )
 
 
 class Correction(LowRank):

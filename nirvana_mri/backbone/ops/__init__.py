@@ -4,7 +4,8 @@ Folders are named for the idea (`gated_delta`), functions for the act (`gated_de
 """
 
 from nirvana_mri.backbone.ops.gated_delta import gated_delta_rule
+from nirvana_mri.backbone.ops.mixture import mix_branches
 from nirvana_mri.backbone.ops.registry import implementations
 from nirvana_mri.backbone.ops.trigger import TriggerBank, TriggerLogits, trigger_update
 
-__all__ = ["TriggerBank", "TriggerLogits", "gated_delta_rule", "implementations", "trigger_update"]
+__all__ = ["TriggerBank", "TriggerLogits", "gated_delta_rule", "implementations", "mix_branches", "trigger_update"]
