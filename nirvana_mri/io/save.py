@@ -1,160 +1,157 @@
-"""Volume ↔ fastMRI-style HDF5: what reconstruct writes, evaluate reads, and fastMRI's own tools accept."""
+"""Reconstructions to files and back: the format by the path's suffix, or by name."""
 
 from __future__ import annotations
 
-import json
-import math
+import os
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-from numpy.typing import NDArray
-
-from nirvana_mri.atomic import atomic_path
-from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
+from nirvana_mri.atomic import check_target
+from nirvana_mri.errors import UsageError
+from nirvana_mri.io.derivation import Volumes, as_volumes
+from nirvana_mri.io.load_h5 import load_h5
+from nirvana_mri.io.write_h5 import write_h5
+from nirvana_mri.io.write_orientation import check_assumption
+from nirvana_mri.volume import Volume
 
 SUFFIXES = (".h5", ".hdf5")
-FLAT = ("method", "model", "model_sha256", "acceleration", "toolkit_version")  # provenance also as plain attributes
-LARGEST_MASK = 1 << 26  # elements
+FORMATS = {"h5": SUFFIXES, "nifti": (".nii.gz", ".nii"), "png": (".png",), "dicom": (".dcm",)}
+SUPPORTED = ".h5, .hdf5, .nii, .nii.gz, .png, or a folder of DICOM files: NAME.dcm or NAME/"
 
 
-def save(volume: Volume, path: str | Path, *, overwrite: bool = True) -> Path:
-    """Write ``volume`` as fastMRI-style HDF5, whole or not at all; the path written.
+def save(
+    volumes: Volumes,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    overwrite: bool = True,
+    reference_dicom: str | Path | None = None,
+    assume_orientation: str | None = None,
+    floating: bool = False,
+    keep_identifiers: bool = False,
+) -> Path:
+    """Write a volume, or several that lie in one place, whole or not at all; the path written.
 
-    ``reconstruction`` is float32 (complex64 where the phase was kept) ``[slice, ny, nx]``, ``mask`` the sampling
-    used; the attributes say how it was made and that it is not for clinical use.
+    The format is "h5" (fastMRI-style), "nifti" (with a sidecar .json), "dicom" (a folder, one file per slice) or "png"
+    (a contact sheet); by default it follows from the suffix, and ``NAME.dcm`` or ``NAME/`` is a DICOM folder. Several
+    volumes need "nifti", "dicom" or "png". Every format says how the picture was made and that it is not for
+    clinical use. ``assume_orientation`` is for scans that do not say how they lie (DICOM must know);
+    ``reference_dicom``, ``floating`` and ``keep_identifiers`` are explained at ``write_dicom``.
 
-    Raises: UsageError for a suffix other than .h5 and .hdf5, a folder that is not there, or, without
-    ``overwrite``, a file that is; DataError for voxels that are no volume, or a disk that is full.
+    Raises: UsageError for a path or options that cannot work; DataError for voxels that are no volume or do not fit
+    the format, or a disk that is full.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; supported: .h5, .hdf5")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already; choose another name or allow overwriting")
-    if volume.voxels.ndim != 3 or volume.voxels.dtype.kind not in "fc" or 0 in volume.voxels.shape:
-        found = f"{volume.voxels.dtype} {volume.voxels.shape}"
-        raise DataError(f"{path}: voxels are {found}, expected real or complex (slices, ny, nx); nothing written")
-    provenance = {**volume.provenance, "notice": NOT_FOR_CLINICAL_USE}
-    try:
-        text = json.dumps(provenance, allow_nan=False)
-    except (TypeError, ValueError) as problem:
-        raise DataError(f"{path}: provenance is not JSON-ready ({problem}); nothing written") from problem
-    try:
-        with atomic_path(path) as temporary, h5py.File(temporary, "x") as file:
-            _write(file, volume, provenance, text)
-    except (OSError, RuntimeError) as problem:
-        raise DataError(f"{path}: cannot be written ({problem}); check space and permissions") from problem
-    return path
+    listed = as_volumes(volumes)
+    kind = check_output(
+        path,
+        format=format,
+        overwrite=overwrite,
+        volumes=len(listed),
+        reference_dicom=reference_dicom,
+        assume_orientation=assume_orientation,
+        floating=floating,
+        keep_identifiers=keep_identifiers,
+    )
+    if kind == "h5":
+        return write_h5(listed[0], path)
+    if kind == "png":
+        from nirvana_mri.io.write_png import write_png
+
+        return write_png(listed, path)
+    if kind == "nifti":
+        from nirvana_mri.io.write_nifti import write_nifti
+
+        return write_nifti(listed, path, assume_orientation=assume_orientation)
+    from nirvana_mri.io.write_dicom import write_dicom
+
+    return write_dicom(
+        listed,
+        path,
+        reference=reference_dicom,
+        assume_orientation=assume_orientation,
+        floating=floating,
+        keep_identifiers=keep_identifiers,
+    )
 
 
-def _write(file: h5py.File, volume: Volume, provenance: dict[str, Any], text: str) -> None:
-    kind = np.complex64 if volume.voxels.dtype.kind == "c" else np.float32
-    file["reconstruction"] = volume.voxels.astype(kind, copy=False)
-    if volume.mask.size:
-        file["mask"] = volume.mask.astype(bool)
-    file.attrs["provenance"] = text
-    for name in FLAT:
-        if isinstance(provenance.get(name), str | int | float):
-            file.attrs[name] = provenance[name]
-    file.attrs["notice"] = NOT_FOR_CLINICAL_USE
-    file.attrs["name"] = volume.name
-    file.attrs["slices"] = np.asarray(volume.slices or range(volume.voxels.shape[0]), np.int64)
-    file.attrs["affine"] = np.asarray(volume.affine, np.float64)
-    file.attrs["orientation_known"] = bool(volume.orientation_known)
-    file.attrs["warnings"] = json.dumps(list(volume.warnings))
+def check_output(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    overwrite: bool = True,
+    volumes: int = 1,
+    orientation_known: bool | None = None,
+    reference_dicom: str | Path | None = None,
+    assume_orientation: str | None = None,
+    floating: bool = False,
+    keep_identifiers: bool = False,
+) -> str:
+    """The format that `save` would write; worth calling before long work. Raises: UsageError, as `save` would.
 
-
-def load_volume(path: str | Path) -> Volume:
-    """The reconstruction in an HDF5 file: one that `save` wrote, or any with a dataset ``reconstruction``.
-
-    A file made elsewhere has method "unknown", no mask (size 0) and an identity affine. Raises: DataError for
-    what is not such a file, is damaged, points elsewhere, or holds NaN or Inf.
+    ``orientation_known`` is the scan's, where it is known already.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; expected a reconstruction (.h5)")
-    with SafeFile(path, DataError) as file:
-        voxels = _voxels(file)
-        affine = _numbers(file, "affine", (4, 4))
-        slices = _numbers(file, "slices", (voxels.shape[0],))
-        known = file.attribute("orientation_known", "b")
-        name = file.attribute("name", "O")
-        return Volume(
-            voxels=voxels,
-            affine=np.eye(4) if affine is None else affine.astype(np.float64),
-            mask=_mask(file),
-            provenance={**_unknown(), **_json(file, "provenance", {})},
-            name=name if isinstance(name, str) else path.stem,
-            slices=tuple(range(voxels.shape[0])) if slices is None else tuple(int(n) for n in slices),
-            orientation_known=known is True,
-            warnings=tuple(str(note) for note in _json(file, "warnings", [])),
-        )
+    kind = output_format(path, format)
+    asked = {"reference_dicom": reference_dicom, "floating": floating, "keep_identifiers": keep_identifiers}
+    unused = [name for name, value in asked.items() if value and kind != "dicom"]
+    if assume_orientation and kind not in ("dicom", "nifti"):
+        unused.append("assume_orientation")
+    if unused:
+        raise UsageError(f"{path}: {unused[0]} means nothing in {kind}; leave it out, or write DICOM (NAME.dcm)")
+    if assume_orientation is not None:
+        check_assumption(assume_orientation, orientation_known, path)
+    if volumes > 1 and kind == "h5":
+        raise UsageError(f"{path}: {volumes} volumes do not go into one .h5; choose .nii.gz or NAME.dcm, or one volume")
+    if kind == "dicom":
+        from nirvana_mri.io.write_dicom import check_dicom_output
+
+        known = orientation_known is not False or assume_orientation is not None
+        check_dicom_output(path, known=known, floating=floating, reference=reference_dicom, keep=keep_identifiers)
+    else:
+        for place in _places(path, kind):
+            check_target(place)
+    for taken in _places(path, kind):
+        if taken.exists() and not overwrite:
+            raise UsageError(f"{taken} exists already; choose another name or allow overwriting")
+    return kind
 
 
-def _voxels(file: SafeFile) -> NDArray[Any]:
-    if not file.has("reconstruction"):
-        raise file.fail("no dataset reconstruction; is it a scan? reconstruct it first")
-    dataset = file.dataset("reconstruction")
-    with file.reading("reconstruction"):
-        dtype, shape = dataset.dtype, dataset.shape
-    if dtype.kind not in "fc" or len(shape) != 3 or 0 in shape:
-        raise file.fail(f"reconstruction is {dtype} {shape}, expected real or complex (slices, rows, columns)")
-    if math.prod(shape) * 8 > LARGEST_READ:
-        raise file.fail(f"reconstruction is {shape}, beyond {LARGEST_READ >> 30} GiB; split the file")
-    voxels = np.empty(shape, np.complex64 if dtype.kind == "c" else np.float32)
-    with file.reading("reconstruction"):
-        dataset.read_direct(voxels)
-    if not np.isfinite(voxels).all():
-        raise file.fail("reconstruction has NaN or Inf; reconstruct again")
-    return voxels
+def output_format(path: str | Path, format: str | None = None) -> str:
+    """The format's name. Raises: UsageError for a suffix or name that is not known, or where they disagree."""
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"format is {format!r}; expected one of {', '.join(FORMATS)}")
+    text = os.fspath(path)
+    name = text.rstrip(os.sep).lower()
+    folder = "dicom" if text.endswith(os.sep) else None
+    by_suffix = next((kind for kind, suffixes in FORMATS.items() if name.endswith(suffixes)), folder)
+    if folder and by_suffix != "dicom":
+        raise UsageError(f"{path} is a folder by its last sign, a file by its suffix; leave out one of them")
+    if format and by_suffix and format != by_suffix:
+        raise UsageError(f"{path} is {by_suffix} by its suffix, and {format} was asked for; name a fitting path")
+    if not format and not by_suffix:
+        suffix = Path(path).suffix or "a file without suffix"
+        raise UsageError(f"{path}: cannot write {suffix}; supported: {SUPPORTED}")
+    return str(format or by_suffix)
 
 
-def _mask(file: SafeFile) -> NDArray[np.bool_]:
-    """The stored mask; size 0 where there is none."""
-    if not file.has("mask"):
-        return np.zeros(0, bool)
-    mask = file.array("mask", largest=LARGEST_MASK)
-    if not np.isin(mask, (0, 1)).all():
-        raise file.fail("mask has values other than 0 and 1; store True where a sample was measured")
-    return mask.astype(bool)
+def load_volume(path: str | Path, volume: int | None = None) -> Volume:
+    """The reconstruction in a file that `save` wrote (HDF5 or NIfTI), or in any HDF5 with ``reconstruction``.
+
+    ``volume`` picks one of several. Raises: DataError for what is not such a file, is damaged, points elsewhere, or
+    holds NaN or Inf.
+    """
+    if Path(path).name.lower().endswith(FORMATS["nifti"]):
+        from nirvana_mri.io.load_nifti import load_nifti
+
+        return load_nifti(path, volume)
+    if volume:
+        raise UsageError(f"{path}: volume {volume} is not there; an .h5 holds one, number 0")
+    return load_h5(path)
 
 
-def _numbers(file: SafeFile, name: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """A numeric attribute of this shape, or None where there is none."""
-    value = file.attribute(name, "iuf")
-    if value is None:
-        return None
-    value = np.asarray(value)
-    if value.size != math.prod(shape) or not np.isfinite(value).all():
-        raise file.fail(f"attribute {name} is {value.dtype} {value.shape}, expected finite numbers {shape}")
-    return value.reshape(shape)
+def _places(path: str | Path, kind: str) -> list[Path]:
+    """All that would be written."""
+    if kind != "nifti":
+        return [Path(path)]
+    from nirvana_mri.io.write_nifti import check_sidecar, sidecar_path
 
-
-def _json(file: SafeFile, name: str, default: Any) -> Any:
-    """A JSON attribute of the type of ``default``, or ``default`` where there is none."""
-    text = file.attribute(name, "O")
-    if text is None:
-        return default
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as problem:
-        raise file.fail(f"attribute {name} is not JSON; the file may be damaged, write it again") from problem
-    if not isinstance(value, type(default)):
-        raise file.fail(f"attribute {name} is a JSON {type(value).__name__}, expected {type(default).__name__}")
-    return value
-
-
-def _unknown() -> dict[str, Any]:
-    return {
-        "method": "unknown",
-        "model": None,
-        "model_sha256": None,
-        "sampling": None,
-        "acceleration": None,
-        "toolkit_version": None,
-        "notice": NOT_FOR_CLINICAL_USE,
-    }
+    check_sidecar(path)
+    return [Path(path), sidecar_path(path)]

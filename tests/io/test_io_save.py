@@ -12,7 +12,7 @@ import pytest
 import nirvana_mri as nm
 from nirvana_mri.atomic import atomic_path, check_target, same_file
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.save import load_volume
+from nirvana_mri.io.save import check_output, load_volume, output_format
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
 
@@ -83,10 +83,86 @@ def test_a_reconstruction_made_elsewhere_is_read(tmp_path: Path) -> None:
     assert volume.name == "file1000"
 
 
-@pytest.mark.parametrize("name", ["out.nii", "out", "out.h5.bak", "out.png"])
+@pytest.mark.parametrize("name", ["out.bmp", "out", "out.h5.bak", "out.nii.bz2"])
 def test_other_formats_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"supported: \.h5, \.hdf5"):
         nm.save(make_volume(), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "kind"),
+    [
+        ("x.h5", None, "h5"),
+        ("x.HDF5", None, "h5"),
+        ("x.nii", None, "nifti"),
+        ("x.NII.gz", "nifti", "nifti"),
+        ("x.png", None, "png"),
+        ("x.dcm", None, "dicom"),
+        ("x.dcm/", None, "dicom"),
+        ("x/", None, "dicom"),
+        ("x", "dicom", "dicom"),
+        ("x.img", "nifti", "nifti"),
+    ],
+)
+def test_the_format_is_the_suffix_or_the_name(name: str, asked: str | None, kind: str) -> None:
+    assert output_format(name, asked) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("x.h5", {"format": "tiff"}, "expected one of h5, nifti, png, dicom"),
+        ("x.h5", {"format": "png"}, "is h5 by its suffix, and png was asked for"),
+        ("x.h5/", {}, "a folder by its last sign, a file by its suffix"),
+        ("x.h5", {"floating": True}, "floating means nothing in h5"),
+        ("x.nii", {"reference_dicom": "ref"}, "reference_dicom means nothing in nifti"),
+        ("x.png", {"assume_orientation": "axial"}, "assume_orientation means nothing in png"),
+        ("x.nii", {"keep_identifiers": True}, "keep_identifiers means nothing in nifti"),
+        ("x.nii", {"assume_orientation": "oblique"}, "expected one of axial, sagittal, coronal"),
+        ("x.h5", {"volumes": 2}, r"2 volumes do not go into one \.h5"),
+        ("x.dcm", {"orientation_known": False}, r"assume_orientation \(axial, sagittal, coronal\)"),
+        ("x.dcm", {"orientation_known": True, "assume_orientation": "axial"}, "has its own orientation"),
+        ("x.dcm", {"keep_identifiers": True}, "keep_identifiers without reference_dicom"),
+        ("x.dcm", {"reference_dicom": "nowhere"}, "nowhere: no such file or folder"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_beforehand(
+    tmp_path: Path, name: str, options: dict[str, object], match: str
+) -> None:
+    with pytest.raises(UsageError, match=match) as caught:
+        check_output(f"{tmp_path}/{name}", **options)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.nii.gz", "x.png", "x.dcm"])
+def test_no_format_takes_what_is_no_picture(tmp_path: Path, name: str) -> None:
+    good = replace(make_volume(), slices=(4, 5, 6), orientation_known=True)
+    bad = good.voxels.copy()
+    bad[1, 2, 3] = np.inf
+    for change, match in (({"voxels": bad}, "slice 1 has NaN or Inf"), ({"voxels": bad[0]}, "voxels are")):
+        with pytest.raises(DataError, match=match):
+            nm.save(replace(good, **change), tmp_path / name)
+    with pytest.raises(UsageError, match="no volume to write"):
+        nm.save([], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.png", "x.dcm"])
+def test_volumes_that_do_not_belong_together(tmp_path: Path, name: str) -> None:
+    good = replace(make_volume(), slices=(4, 5, 6), orientation_known=True)
+    for other, match in (
+        (replace(good, voxels=good.voxels[:2]), "do not fit in one file"),
+        (replace(good, affine=np.eye(4)), "lie in different places"),
+    ):
+        with pytest.raises(DataError, match=match):
+            nm.save([good, other], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_h5_has_one_volume(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="volume 1 is not there"):
+        load_volume(tmp_path / "x.h5", 1)
 
 
 @pytest.mark.parametrize(
