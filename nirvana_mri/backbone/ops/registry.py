@@ -41,7 +41,7 @@ class Implementation:
 class Operation:
     """An operation, its implementations in the order of preference, and the default rule.
 
-    The default is the first of `preferred` that can run here and serves the tensors; `rule` says so in words.
+    The default is the first in `order` that can run here and serves the tensors; `rule` says so in words.
     """
 
     name: str
@@ -79,10 +79,14 @@ class Operation:
             )
         return chosen
 
-
     def default(self, tensor: Tensor) -> Implementation:
         """What runs on such tensors where nobody asked for anything."""
-        return next(i for i in map(self.__getitem__, self.preferred) if i.missing() is None and i.serves(tensor))
+        candidates = map(self.__getitem__, self.order(tensor))
+        return next(i for i in candidates if i.missing() is None and i.serves(tensor))
+
+    def order(self, tensor: Tensor) -> tuple[str, ...]:
+        """Names in the order of preference for such tensors."""
+        return self.preferred
 
 
 OPERATIONS: dict[str, Operation] = {}

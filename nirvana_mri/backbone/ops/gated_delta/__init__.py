@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nirvana_mri.backbone.ops.gated_delta import available
+from nirvana_mri.backbone.ops import available
 from nirvana_mri.backbone.ops.gated_delta.naive import l2norm
 from nirvana_mri.backbone.ops.precision import at_least_float32, without_autocast
 from nirvana_mri.backbone.ops.registry import Implementation, Operation, register, runs_on
@@ -58,13 +58,12 @@ def _triton() -> Callable[..., Any]:
 class _ByTensor(Operation):
     """On CUDA the default also depends on the number of tokens and on the dtype; `rule` says how."""
 
-    def choose(self, asked: str | None, tensor: Tensor) -> Implementation:
-        first: tuple[str, ...] = ()
+    def order(self, tensor: Tensor) -> tuple[str, ...]:
         if tensor.is_cuda and tensor.shape[1] <= FEW_TOKENS:
-            first = ("triton",)
-        elif tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16):
-            first = ("fla",)
-        return Operation(self.name, self.implementations, (*first, *self.preferred), self.rule).choose(asked, tensor)
+            return ("triton", *self.preferred)
+        if tensor.is_cuda and tensor.dtype in (torch.bfloat16, torch.float16):
+            return ("fla", *self.preferred)
+        return self.preferred
 
 
 OPERATION = register(

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from nirvana_mri.backbone.ops.gated_delta.available import interpreted, triton_missing, triton_serves
+from nirvana_mri.backbone.ops.available import interpreted, triton_missing, triton_serves
 from nirvana_mri.backbone.ops.precision import at_least_float32, without_autocast
 from nirvana_mri.backbone.ops.registry import Implementation, Operation, register
 from nirvana_mri.backbone.ops.trigger.naive import TriggerBank, TriggerLogits
