@@ -159,9 +159,14 @@ def derivation_words(volume: Volume) -> str:
 
 
 def plain(text: str, limit: int | None = None) -> str:
-    """Text on one line without control characters or backslashes, which separate values in DICOM."""
-    clean = re.sub(r"[\x00-\x1f\x7f\s]+", " ", text.replace("\\", "/")).strip()
-    return clean if limit is None or len(clean) <= limit else clean[: limit - 1].rstrip() + "…"
+    """Text on one line without control characters or backslashes, which separate values in DICOM.
+
+    ``limit`` is the longest in bytes of UTF-8; a text that was cut ends in three dots.
+    """
+    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\s]+", " ", text.replace("\\", "/")).strip()
+    if limit is None or len(clean.encode()) <= limit:
+        return clean
+    return clean.encode()[: limit - 3].decode(errors="ignore").rstrip() + "..."
 
 
 def _close(one: Any, other: Any) -> bool:

@@ -51,7 +51,7 @@ def _map(volume: Volume, images: Sequence[Dataset], number: int) -> Dataset:
         slope=1.0,
         intercept=0.0,
     )
-    window = highdicom.VOILUTTransformation(window_center=(low + high) / 2, window_width=high - low)
+    window = highdicom.VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")
     made = highdicom.pm.ParametricMap(
         source_images=list(images),
         pixel_array=np.ascontiguousarray(volume.voxels, np.float32),
