@@ -182,7 +182,7 @@ class Heap:
         start = self.base + address
         try:
             self.raw.seek(min(start, self.bytes_present))
-            signature, size = struct.unpack("<4s4xQ", self.raw.read(16))
+            signature, size = struct.unpack("<4s4xQ", self.raw.read(16).ljust(16, b"\0"))
             end = start + int(size)
             if signature != b"GCOL" or end > self.bytes_present:
                 raise RawError("points to data that the file does not hold; it may be truncated, copy it again")
