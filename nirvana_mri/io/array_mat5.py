@@ -173,5 +173,6 @@ def _values(body: memoryview, order: str) -> NDArray[Any]:
     if not is_complex:
         return parts[0].reshape(shape, order="F")
     values = np.empty(parts[0].size, np.complex64)
-    values.real, values.imag = parts
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond complex64: Inf, which check_slice refuses
+        values.real, values.imag = parts
     return values.reshape(shape, order="F")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from nirvana_mri.io.array_source import Index
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
 
 PARTS = ("real", "imag")
+DATASET = h5py.h5o.TYPE_DATASET
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,12 @@ def list_mat73(path: Path) -> list[Mat73Array]:
             if name.startswith("#"):  # MATLAB's own bookkeeping
                 continue
             with file.reading("the list of contents"):
-                is_group = file.file.get(name, getclass=True, getlink=False)
-            if is_group is not None and is_group.__name__ == "Group":
-                continue
+                linked = file.file.get(name, getlink=True)
+                if (
+                    not isinstance(linked, h5py.HardLink)
+                    or h5py.h5o.get_info(file.file.id, name.encode()).type != DATASET
+                ):
+                    continue
             dataset = file.dataset(name)
             with file.reading(name):
                 dtype, shape = dataset.dtype, dataset.shape
@@ -63,5 +68,6 @@ def _joined(part: NDArray[Any]) -> NDArray[Any]:
     if part.dtype.names != PARTS:
         return part
     values = np.empty(part.shape, np.complex64)
-    values.real, values.imag = part["real"], part["imag"]
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond complex64: Inf, which check_slice refuses
+        values.real, values.imag = part["real"], part["imag"]
     return values

@@ -104,7 +104,8 @@ class Axes:
         index, kept = self._index(fixed)
         values = self.stored.read(index)
         order = [name for name in ("slice", "coil", "partition", "ny", "nx") if name in kept]
-        return values.transpose([kept.index(name) for name in order]).astype(np.complex64)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond complex64: Inf, which check_slice refuses
+            return values.transpose([kept.index(name) for name in order]).astype(np.complex64)
 
     def _index(self, fixed: dict[str, int]) -> tuple[Index, list[str]]:
         lengths = self._lengths("volume")
@@ -164,6 +165,7 @@ def read_plane(axes: Axes, number: int) -> NDArray[np.complex64]:
         return np.ascontiguousarray(axes.block(slice=number)).reshape(coils, ny, nx)
     row = inverse_row(number, axes.shape[0])
     plane = np.empty((coils, ny, nx), np.complex64)
-    for coil in range(coils):  # one coil of the volume is held at a time
-        plane[coil] = np.tensordot(row, axes.block(coil=coil), axes=(0, 0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for coil in range(coils):  # one coil of the volume is held at a time
+            plane[coil] = np.tensordot(row, axes.block(coil=coil), axes=(0, 0))
     return plane

@@ -167,7 +167,7 @@ def _walk(
                 f"{path}: the readout line at byte {at} claims {length} bytes of {end - at}: truncated or damaged; "
                 "copy it again from its source"
             )
-        if not is_sync and samples:
+        if not is_sync and samples and channels:
             starts.append(at)
         at += length
     return starts, False

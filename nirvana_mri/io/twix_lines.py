@@ -23,7 +23,8 @@ NO_IMAGE = (
 )
 VOLUME_COUNTERS = ("Eco", "Phs", "Rep", "Set", "Ida", "Idb", "Idc", "Idd", "Ide")  # the first runs fastest
 TRAJECTORIES = {2: "radial", 4: "spiral", 8: "BLADE"}
-HALF = 4  # a matrix that the header names is believed up to this multiple of what the lines need
+SPARSEST = 32  # a grid with fewer lines than one in so many comes of damage, not of undersampling
+BELIEVED = 4  # a matrix that the header names is believed up to this multiple of what the lines need
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def find_matrix(path: Path, lines: NDArray[Any], protocol: Protocol, notes: list
     if abs(centre - samples // 2) <= 1:
         ny, centre = samples, samples // 2
     else:
-        ny = named if needed <= named <= HALF * needed else needed
+        ny = named if needed <= named <= BELIEVED * needed else needed
         notes.append(f"asymmetric echo: sample {centre} of {samples} is the centre; unmeasured rows are zero")
     volume_encoded = protocol.get(name.DIMENSION, 0, 255) == 4 or int(lines["Counter"]["Par"].max()) > 0
     nx = _length(lines["Counter"]["Lin"], lines["CenterLin"], protocol.count(name.LINES, 1 << 14))
@@ -129,7 +130,7 @@ def _length(numbers: NDArray[Any], centres: NDArray[Any], named: int | None) -> 
     count, centre = int(numbers.max()) + 1, _usual(centres)
     needed = 2 * max(centre, count - centre) if 0 < centre < count else count
     needed = count if abs(centre - count // 2) <= 1 and count > 1 else needed
-    return named if named is not None and needed <= named <= HALF * needed else needed
+    return named if named is not None and needed <= named <= BELIEVED * needed else needed
 
 
 def _usual(values: NDArray[Any]) -> int:
@@ -157,6 +158,12 @@ def _position(numbers: NDArray[Any], centres: NDArray[Any], length: int) -> NDAr
 
 def sampled_columns(path: Path, placed: Lines, matrix: Matrix, slices: int) -> NDArray[np.bool_]:
     """bool ``[nx]``, True where a line was measured. Raises: ScanError where slices or partitions differ in that."""
+    cells, lines = slices * matrix.partitions * matrix.nx, np.unique(placed.cells).size
+    if cells > SPARSEST * lines:
+        raise ScanError(
+            f"{path}: {lines} lines for a grid of {slices}x{matrix.partitions}x{matrix.nx}: its counters are damaged; "
+            "copy it again from its source"
+        )
     found = np.zeros((slices, matrix.partitions, matrix.nx), bool)
     found[placed.slices, placed.partitions, placed.columns] = True
     columns = np.asarray(found.any(axis=(0, 1)))

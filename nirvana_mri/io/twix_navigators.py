@@ -15,6 +15,8 @@ from nirvana_mri.io.twix_header import Protocol
 from nirvana_mri.io.twix_lines import Matrix
 from nirvana_mri.io.twix_source import LineTable
 
+LARGEST = 1e15  # beyond, squares overflow; the file is damaged, as the samples will show
+
 
 def find_regridding(
     lines: NDArray[Any], protocol: Protocol, matrix: Matrix, is_epi: bool, notes: list[str]
@@ -51,7 +53,10 @@ def find_phases(
     for number, place_ in order.items():
         here = navigators & (lines["Counter"]["Sli"] == number)
         here = here & (lines["Counter"]["Rep"] == lines["Counter"]["Rep"][meant][0]) if (here & meant).any() else here
-        pair = [_mean_line(table, mapped, np.flatnonzero(here & (table.reflected == way)), regrid) for way in (0, 1)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            pair = [
+                _mean_line(table, mapped, np.flatnonzero(here & (table.reflected == way)), regrid) for way in (0, 1)
+            ]
         if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
             continue
         factors[place_] = line_phase(pair[0], pair[1])
@@ -72,4 +77,4 @@ def _mean_line(
         if regrid.shape[1] != line.shape[1]:
             return None
         line = line @ regrid.T
-    return line if np.isfinite(line).all() else None
+    return line if np.isfinite(line).all() and np.abs(line).max() < LARGEST else None

@@ -20,7 +20,7 @@ SEPARATE_DWELL = 5.0  # µs, in a measurement of its own
 def read_noise(
     path: Path, found: list[Measurement], chosen: Measurement, coils: int, protocol: Protocol, mdh: ModuleType
 ) -> NDArray[np.complex64] | None:
-    """Samples ``[coil, sample]`` of the noise lines with as many coils, scaled from their bandwidth to the image lines'.
+    """Samples ``[coil, sample]`` of the noise lines with as many coils, scaled from their bandwidth to the image's.
 
     None where there are none. Their sample times are those that siemens_to_ismrmrd takes them to have.
     """
@@ -41,7 +41,7 @@ def read_noise(
             else:
                 dwell = int(76800 / line.shape[1]) / 10
             scale = np.sqrt(1e3 * dwell / image_dwell) if image_dwell else 1.0
-            if np.isfinite(line).all():
+            if np.isfinite(line).all() and np.abs(line).max() < 1e18:
                 parts.append((line * np.float32(scale)).astype(np.complex64))
             if sum(part.shape[1] for part in parts) >= MOST_SAMPLES:
                 break
