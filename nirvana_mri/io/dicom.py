@@ -19,7 +19,7 @@ from nirvana_mri.io.dicom_elements import DicomError, DicomHeader, read_header, 
 from nirvana_mri.io.dicom_frames import MR_IMAGES, Frame, frames_of, what_it_is
 from nirvana_mri.io.dicom_mosaic import is_mosaic, tiles_of
 from nirvana_mri.io.dicom_pixels import DicomSlices
-from nirvana_mri.io.dicom_series import series_of
+from nirvana_mri.io.dicom_series import Series, series_of
 from nirvana_mri.scan import Picture
 
 LARGEST_FOLDER = 20_000  # files
@@ -59,13 +59,27 @@ def read_dicom(path: str | Path, *, volume: int | None = None) -> Picture:
     Raises: DataError, one line, for anything that is not one evenly spaced MR series; UsageError for a volume that
     is not there.
     """
-    path = Path(path)
+    files, made, notes = _opened(Path(path))
+    count = len(made.volumes)
+    if volume is not None and not 0 <= volume < count:
+        raise UsageError(f"{path}: volume {volume} is not there; choose one from 0 to {count - 1}")
+    return _picture(Path(path), files, made, notes, volume or 0)
+
+
+def read_dicom_volumes(path: str | Path) -> list[Picture]:
+    """All volumes that `read_dicom` can open, the headers read once. Raises: as it does."""
+    files, made, notes = _opened(Path(path))
+    return [_picture(Path(path), files, made, notes, number) for number in range(len(made.volumes))]
+
+
+def _opened(path: Path) -> tuple[list[_File], Series, tuple[str, ...]]:
+    """The files of the series, its volumes, and what to warn of."""
     try:
         files, notes = _gathered(path)
-        series = _one_series(files)
+        files = _one_series(files)
         frames: list[Frame] = []
-        for file in series:
-            frames += _of_file(file, len(series) > 1)
+        for file in files:
+            frames += _of_file(file, len(files) > 1)
             if len(frames) > LARGEST_SERIES:
                 raise DicomError(f"holds more than {LARGEST_SERIES} images; split it")
         made = series_of(frames)
@@ -73,26 +87,24 @@ def read_dicom(path: str | Path, *, volume: int | None = None) -> Picture:
         raise DataError(f"{path}: {problem}") from None
     except (OSError, ValueError) as problem:
         raise DataError(f"{path}: cannot be read ({type(problem).__name__}); check the path and permissions") from None
-    count = len(made.volumes)
-    if volume is not None and not 0 <= volume < count:
-        raise UsageError(f"{path}: volume {volume} is not there; choose one from 0 to {count - 1}")
-    chosen = made.volumes[volume or 0]
-    places = tuple(frame.place for frame in chosen)
-    header = series[0].header.elements
-    notes += made.warnings
-    if any(file.header.elements.text("LossyImageCompression") == "01" for file in series):
+    if any(file.header.elements.text("LossyImageCompression") == "01" for file in files):
         notes.append("the pixels were once compressed with loss")
-    number = header.whole("SeriesNumber")
+    return files, made, (*notes, *made.warnings)
+
+
+def _picture(path: Path, files: Sequence[_File], made: Series, notes: tuple[str, ...], volume: int) -> Picture:
+    chosen = made.volumes[volume]
+    number = files[0].header.elements.whole("SeriesNumber")
     return Picture(
         name=f"dicom-series-{number}" if 0 <= number <= 99_999 else "dicom-series",
-        pixels=DicomSlices(path, places, (len(places), *chosen[0].shape)),
+        pixels=DicomSlices(path, tuple(frame.place for frame in chosen), (len(chosen), *chosen[0].shape)),
         geometry=made.geometry,
         metadata=dict(chosen[0].facts),
-        warnings=tuple(notes),
+        warnings=notes,
         path=path,
         file_format="DICOM",
-        volume=volume or 0,
-        volumes=count,
+        volume=volume,
+        volumes=len(made.volumes),
     )
 
 
@@ -113,21 +125,27 @@ def _gathered(path: Path) -> tuple[list[_File], list[str]]:
 
 def _folder(found: Iterator[Path], series: str | None) -> tuple[list[_File], list[str]]:
     """The images among files, of one series where that is given."""
-    files, foreign, without = [], 0, 0
+    files, foreign, without, damaged = [], 0, 0, 0
     for number, path in enumerate(found, 1):
         if number > LARGEST_FOLDER:
             raise DicomError(f"more than {LARGEST_FOLDER} files; give a smaller folder")
         if not starts_like_dicom(path):
             foreign += 1
             continue
-        header = _header(path, number)
+        try:
+            header = _header(path, number)
+        except DicomError:
+            if series is None:
+                raise
+            damaged += 1  # of which series, it does not say
+            continue
         if not _is_image(header):
             without += 1
         elif series is None or header.elements.text("SeriesInstanceUID") == series:
             files.append(_File(number, path, header))
     if not files:
         raise DicomError(f"holds no DICOM images ({foreign + without} other files); give the folder of a series")
-    notes = []
+    notes = [f"{damaged} damaged DICOM files in its folder were left out"] if damaged else []
     if series is None and foreign:
         notes.append(f"{foreign} files that are no DICOM were left out")
     if series is None and without:

@@ -23,7 +23,8 @@ LONG_FORM = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN
 SHORT_FORM = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
 SHORT_FORM |= {b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+IDENTIFIER = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Nothing in the tree is like these: a number of bytes, of elements, of levels.
 LARGEST_HEADER = 64 << 20
 LARGEST_COUNT = 2_000_000
@@ -144,7 +145,7 @@ class _Walk:
         while position + 8 <= self.size and self._tag(position) >> 16 == 2:
             position = self._element(position, self.size, 0, meta)
         syntax = meta.text("TransferSyntaxUID")
-        if not syntax:
+        if not IDENTIFIER.fullmatch(syntax):
             raise DicomError("its header names no transfer syntax")
         elements = Elements()
         if syntax in UNREAD:

@@ -62,7 +62,8 @@ def frames_of(path: Path, header: DicomHeader) -> list[Frame]:
     """The images of one MR file. Raises: DicomError where it is no such file, or says too little; OSError."""
     check_syntax(header.syntax)
     elements = header.elements
-    if elements.text("Modality") != "MR" or elements.text("SOPClassUID") not in MR_IMAGES:
+    empty = header.pixels is None and elements.whole("Rows") < 0
+    if empty or elements.text("Modality") != "MR" or elements.text("SOPClassUID") not in MR_IMAGES:
         raise DicomError(f"{what_it_is(header)}, expected MR images; give a series of those")
     layout = pixel_layout(header)
     count = max(elements.whole("NumberOfFrames", 1), 0)
