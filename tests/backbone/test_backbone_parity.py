@@ -1,6 +1,9 @@
 """The backbone gives the numbers of the authors' released modules, tensor by tensor."""
 
 import functools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,13 @@ CASES = [
     "case_v_leftpad",
     "case_v2_leftpad_chunk",
 ]
+KERNELS = {
+    "default": "",
+    "naive": "gated_delta_rule=naive,trigger_update=naive,mix_branches=naive",
+    "cpp": "gated_delta_rule=cpp",
+}
+if "triton" in implementations("gated_delta_rule"):
+    KERNELS["triton"] = "gated_delta_rule=triton,trigger_update=triton,mix_branches=triton"
 RECORDED = {"hidden": "hidden", "gate_attention": "t", "gate_delta": "t2", "task_vector": "h_new"}
 FAST = ("weight_linear_tmp", "weight_ln_tmp", "bias_linear_tmp", "bias_ln_tmp")
 
@@ -37,9 +47,21 @@ def run(model: NirvanaLM, case: Truth, dtype: torch.dtype) -> NirvanaOutput:
     return model(**inputs, record=True)
 
 
+@pytest.fixture(params=KERNELS)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every operation through one kind of kernel, where that runs here."""
+    for operation, _, name in (item.partition("=") for item in KERNELS[request.param].split(",") if item):
+        if name not in implementations(operation):
+            pytest.skip(f"{operation}: {name} cannot run here")
+    monkeypatch.setenv("NIRVANA_KERNELS", KERNELS[request.param])
+    return str(request.param)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_and_layers_match(shared_fixtures: Path, name: str, dtype: torch.dtype) -> None:
+def test_outputs_and_layers_match(shared_fixtures: Path, name: str, dtype: torch.dtype, kernels: str) -> None:
+    if kernels == "triton":
+        require("gated_delta_rule", "triton", dtype)
     case = truth(shared_fixtures, name)
     expected = case.under(PREFIX[dtype] + ".")
     output = run(case.model(dtype, case.info["window_size_active"]), case, dtype)
@@ -57,6 +79,20 @@ def test_outputs_and_layers_match(shared_fixtures: Path, name: str, dtype: torch
                 errors[key] = error(getattr(layer, ours), expected[key])
     assert len(errors) >= (12 if dtype == torch.float64 else 6)
     assert max(errors.values()) <= TOLERANCE[dtype], errors
+
+
+def test_outputs_and_layers_match_in_the_interpreter(shared_fixtures: Path) -> None:
+    """The same with every Triton kernel, on a CPU: a process of its own, because the kernels learn it when imported."""
+    pytest.importorskip("triton")
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "layers_match and triton and float32"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", __file__, *options],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{len(CASES)} passed" in done.stdout, done.stdout[-3000:]
 
 
 @pytest.mark.parametrize("name", CASES)
