@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ScanError
-from nirvana_mri.io.string_heap import string_is_sound
+from nirvana_mri.io.heap import RawError, read_string
 
 # What h5py raises for a damaged file, by the library's own error class.
 HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
@@ -116,9 +116,12 @@ class SafeFile:
             kind = h5py.check_string_dtype(dataset.dtype)
             if kind is None or math.prod(dataset.shape) != 1:
                 raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
-            if (kind.length or 0) > LARGEST_TEXT or (kind.length is None and not self._string_is_sound(name, dataset)):
-                raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source")
-            value = np.asarray(dataset[()], dtype=object).item()
+            if kind.length is None:
+                value = self._string(name, dataset)
+            elif kind.length <= LARGEST_TEXT:
+                value = np.asarray(dataset[()], dtype=object).item()
+            else:
+                raise self.fail(f"{name} claims text of {kind.length} bytes; copy it again from its source")
             text = value.decode() if isinstance(value, bytes) else str(value)
         return text.rstrip("\0")
 
@@ -150,16 +153,17 @@ class SafeFile:
                 value = value.decode()
         return value.item() if isinstance(value, np.generic) else value
 
-    def _string_is_sound(self, name: str, dataset: h5py.Dataset) -> bool:
-        """False where reading the string would take room that the file does not account for."""
+    def _string(self, name: str, dataset: h5py.Dataset) -> bytes:
+        """A string of variable length, looked up by our own reader of the heap."""
         offset = dataset.id.get_offset()
         if offset is None and dataset.chunks and not dataset.id.get_create_plist().get_nfilters():
             offset = dataset.id.get_chunk_info(0).byte_offset
-        if offset is None:
-            raise self.fail(
-                f"{name} keeps its text where it cannot be checked; repack it with h5repack -l CONTI -f NONE"
-            )
-        return string_is_sound(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
+        if offset is None or self.file.id.get_create_plist().get_sizes() != (8, 8):
+            raise self.fail(f"{name} keeps its text where no check reaches it; use h5repack -l CONTI -f NONE")
+        try:
+            return read_string(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
+        except RawError as problem:
+            raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source") from problem
 
     def _resolve_in_group(self, name: str) -> str:
         """``name`` ("group/dataset"), where each step is a hard link: nothing else is followed inside a group."""

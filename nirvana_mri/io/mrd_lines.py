@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.io.hdf5 import HDF5_ERRORS, SafeFile
-from nirvana_mri.io.mrd_raw import LIST, RawError, disk_type, records
+from nirvana_mri.io.heap import LIST, RawError
+from nirvana_mri.io.mrd_raw import disk_type, records
 
 MOST_LINES = 1 << 21
 

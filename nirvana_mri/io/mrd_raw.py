@@ -1,17 +1,13 @@
-"""HDF5's own bytes of a table of records, and of the lists that its records point to.
+"""HDF5's own bytes of a table of records, whose lists of variable length (io/heap.py) stay where they are.
 
-A field of variable length is stored as (length, heap address, number). HDF5 makes room for whatever length a record
-claims before it looks for the data; here the data are looked up first, and what is not in the file is never allocated.
-Formats: HDF5 file format specification 3.0, sections III.E (global heap) and IV.A.2.l (filters).
+Formats: HDF5 file format specification 3.0, section IV.A.2.l (filters).
 """
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
@@ -19,15 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.io.hdf5 import SafeFile
+from nirvana_mri.io.heap import LIST, RawError, exactly
 
-LIST = np.dtype([("length", "<u4"), ("address", "<u8"), ("number", "<u4")])  # on disk, with addresses of 8 bytes
 BATCH = 1 << 22  # bytes of records in memory at a time
 LARGEST_RECORD = 1 << 16
 GZIP, SHUFFLE, FLETCHER = 1, 2, 3
-
-
-class RawError(ValueError):
-    """What is wrong with the stored bytes, in words; the reader adds the path."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ def _contiguous(raw: BinaryIO, piece: _Piece, count: int, kind: np.dtype[Any]) -
     raw.seek(piece.offset)
     for first in range(0, count, step):
         several = min(step, count - first)
-        yield first, np.frombuffer(_exactly(raw, several * kind.itemsize), kind)
+        yield first, np.frombuffer(exactly(raw, several * kind.itemsize), kind)
 
 
 def _pieces(table: h5py.Dataset, itemsize: int) -> list[_Piece]:
@@ -124,7 +116,7 @@ def _unpacked(raw: BinaryIO, piece: _Piece, filters: list[tuple[int, tuple[int, 
     if piece.stored > 2 * size + 64:
         raise RawError(f"has a piece of {piece.stored} bytes for {size} bytes of records; copy the file again")
     raw.seek(piece.offset)
-    content = _exactly(raw, piece.stored)
+    content = exactly(raw, piece.stored)
     for place, (number, values) in reversed(list(enumerate(filters))):
         if piece.skipped >> place & 1:
             continue
@@ -142,59 +134,3 @@ def _unpacked(raw: BinaryIO, piece: _Piece, filters: list[tuple[int, tuple[int, 
     if len(content) != size:
         raise RawError(f"has a piece of {len(content)} bytes, expected {size}; copy the file again")
     return content
-
-
-def _exactly(raw: BinaryIO, size: int) -> bytes:
-    content = raw.read(size)
-    if len(content) != size:
-        raise RawError("ends before its data; the file is truncated, copy it again")
-    return content
-
-
-class Heap:
-    """The lists of a file: bytes at (address, number), read only where the file really holds them."""
-
-    def __init__(self, path: Path, base: int) -> None:
-        self.path, self.base = path, base
-        self.bytes_present = path.stat().st_size
-        self.raw = path.open("rb")
-        self._address, self._places = -1, dict[int, tuple[int, int]]()
-
-    def __enter__(self) -> Heap:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.raw.close()
-
-    def bytes_at(self, address: int, number: int, size: int) -> bytes:
-        """The first ``size`` bytes of object ``number`` in the collection at ``address``. Raises: RawError."""
-        if address != self._address:
-            self._places = self._collection(address)
-            self._address = address
-        start, stored = self._places.get(number, (0, 0))
-        if stored < size:
-            raise RawError(f"claims {size} bytes where the file holds {stored}; copy it again")
-        self.raw.seek(start)
-        return _exactly(self.raw, size)
-
-    def _collection(self, address: int) -> dict[int, tuple[int, int]]:
-        """Number → (offset, size) of every object of a collection."""
-        start = self.base + address
-        try:
-            self.raw.seek(min(start, self.bytes_present))
-            signature, size = struct.unpack("<4s4xQ", self.raw.read(16).ljust(16, b"\0"))
-            end = start + int(size)
-            if signature != b"GCOL" or end > self.bytes_present:
-                raise RawError("points to data that the file does not hold; it may be truncated, copy it again")
-            places: dict[int, tuple[int, int]] = {}
-            here = start + 16
-            while here + 16 <= end:
-                self.raw.seek(here)
-                number, stored = struct.unpack("<H6xQ", self.raw.read(16))
-                if number == 0 or number in places or here + 16 + stored > end:
-                    break
-                places[number] = (here + 16, int(stored))
-                here += 16 + (int(stored) + 7) // 8 * 8
-        except struct.error as problem:
-            raise RawError("ends inside a list; the file is truncated, copy it again") from problem
-        return places

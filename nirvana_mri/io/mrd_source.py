@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError
+from nirvana_mri.io.heap import Heap, RawError
 from nirvana_mri.io.mrd_placement import Placement
-from nirvana_mri.io.mrd_raw import Heap, RawError
 from nirvana_mri.io.slices import check_slice, in_range
 
 BLOCK = 256 << 20  # bytes of finished slices that a 3-D source keeps
@@ -64,7 +64,8 @@ def gather(
         plane, column = int(line["plane"]) - first, int(line["column"]) - left
         start, stop, skipped = int(line["start"]), int(line["stop"]), int(line["first"])
         forward = samples[:, ::-1] if line["reversed"] else samples
-        total[plane, :, start:stop, column] += forward[:, skipped : skipped + stop - start]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by check_slice
+            total[plane, :, start:stop, column] += forward[:, skipped : skipped + stop - start]
         times[plane, start:stop, column] += 1
     if times.max() > 1:
         total /= np.maximum(times, 1, dtype=np.float32)[:, None]
