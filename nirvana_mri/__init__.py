@@ -15,7 +15,7 @@ _HOME = {
     "NirvanaError": "errors",
     "ScanError": "errors",
     "UsageError": "errors",
-    "open_scan": "io.open",
+    "open_scan": "recon.open",
     "save": "io.save",
     "load_model": "recon.checkpoint",
     "reconstruct": "recon.pipeline",
@@ -40,9 +40,9 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from nirvana_mri.errors import NirvanaError, ScanError, UsageError
     from nirvana_mri.eval.evaluate import evaluate
-    from nirvana_mri.io.open import open_scan
     from nirvana_mri.io.save import save
     from nirvana_mri.recon.checkpoint import load_model
+    from nirvana_mri.recon.open import open_scan
     from nirvana_mri.recon.pipeline import reconstruct
     from nirvana_mri.recon.simulate import simulate
     from nirvana_mri.report.inspect import inspect

@@ -54,8 +54,8 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: a page is .html; name it so")
     from nirvana_mri.atomic import check_target
-    from nirvana_mri.io.open import open_scan
     from nirvana_mri.recon.batch import Recipe
+    from nirvana_mri.recon.open import open_scan
     from nirvana_mri.report.page import make_page, write_page
 
     check_target(out)

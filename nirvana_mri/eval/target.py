@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.io.hdf5 import SafeFile
-from nirvana_mri.io.open import open_scan
 from nirvana_mri.io.slices import ReferenceSlices
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.scan import Scan, SliceSource
 
 RSS, ESC = "reconstruction_rss", "reconstruction_esc"

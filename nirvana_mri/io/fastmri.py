@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nirvana_mri.errors import ScanError
 from nirvana_mri.io.fastmri_writer import write_fastmri
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
 from nirvana_mri.io.header import Header, HeaderError, parse_header
@@ -22,12 +23,23 @@ from nirvana_mri.io.sampling import SamplingError, inside_padding, read_mask, se
 from nirvana_mri.io.slices import KspaceSlices, ReferenceSlices
 from nirvana_mri.scan import Geometry, Scan
 
-__all__ = ["read_fastmri", "write_fastmri"]
+__all__ = ["is_fastmri", "read_fastmri", "write_fastmri"]
 
 # All that is ever read of the attributes; patient_id and the like stay in the file.
 NUMBERS = ("max", "norm", "acceleration", "num_low_frequency")
 FROM_HEADER = ("field_strength_t", "tr_ms", "te_ms", "ti_ms", "flip_angle_deg")
 ACQUISITION = re.compile(r"[A-Z0-9_]{1,24}")  # AXT2, CORPDFS_FBK: a protocol's code, not free text
+
+
+def is_fastmri(path: str | Path) -> bool:
+    """True for HDF5 with a ``kspace`` at its root. Never raises."""
+    try:
+        if not Path(path).is_file() or not h5py.is_hdf5(path):
+            return False
+        with SafeFile(path) as file:
+            return file.has("kspace")
+    except (ScanError, OSError, ValueError):
+        return False
 
 
 def read_fastmri(path: str | Path) -> Scan:

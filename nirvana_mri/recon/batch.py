@@ -15,9 +15,9 @@ from nirvana_mri import __version__
 from nirvana_mri.atomic import check_target
 from nirvana_mri.errors import DataError, NirvanaError, UsageError
 from nirvana_mri.io.hdf5 import SafeFile
-from nirvana_mri.io.open import open_scan
 from nirvana_mri.io.save import SUFFIXES, save
 from nirvana_mri.physics.masks import MASKS
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.recon.pipeline import reconstruct
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume

@@ -16,10 +16,10 @@ from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.io.fastmri_writer import write_fastmri
 from nirvana_mri.io.header import centred_geometry
 from nirvana_mri.io.nifti import as_picture, read_image_volume
-from nirvana_mri.io.open import open_scan
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.simulate import Simulation, simulate_slice
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.scan import Geometry, Scan
 
 SMALLEST = 16  # pixels a side

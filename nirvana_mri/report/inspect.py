@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nirvana_mri import __version__
-from nirvana_mri.io.open import open_scan
 from nirvana_mri.physics.sampling import achieved_acceleration, calibration_region
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.report.sampling_pattern import describe_pattern
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE

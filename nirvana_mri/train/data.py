@@ -13,13 +13,13 @@ from torch.utils.data import Dataset
 
 from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.io.nifti import SUFFIXES, read_image_volume
-from nirvana_mri.io.open import open_scan
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.masks import make_mask
 from nirvana_mri.physics.sampling import apply_within
 from nirvana_mri.physics.sense import SenseOperator
 from nirvana_mri.physics.simulate import Simulation, simulate_slice
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
 from nirvana_mri.scan import Scan
 from nirvana_mri.train.augment import vary_picture

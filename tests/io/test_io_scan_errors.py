@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nirvana_mri as nm
-from nirvana_mri.errors import ScanError
+from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.io.fastmri import write_fastmri
 from nirvana_mri.io.header import make_header
 
@@ -31,7 +31,7 @@ def refused(path: Path) -> str:
         list(scan)
         list(scan.reference or ())
 
-    with pytest.raises(ScanError) as caught:
+    with pytest.raises(DataError) as caught:
         read_all()
     message = str(caught.value)
     assert str(path) in message
@@ -43,12 +43,12 @@ def refused(path: Path) -> str:
 NOT_HDF5: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "text": (b"slice,ssim\n1,0.9\n", "appears to be text"),
-    "dicom": (bytes(128) + b"DICM" + bytes(100), "DICOM"),
-    "nifti": (bytes(344) + b"n+1\0" + bytes(100), "NIfTI"),
-    "nifti.gz": (gzip.compress(bytes(344) + b"n+1\0" + bytes(100)), "gzip-compressed NIfTI"),
+    "dicom": (bytes(128) + b"DICM" + bytes(100), "no transfer syntax"),
+    "nifti": (bytes(344) + b"n+1\0" + bytes(100), "cannot be read as NIfTI"),
+    "nifti.gz": (gzip.compress(bytes(344) + b"n+1\0" + bytes(100)), "cannot be read as NIfTI"),
     "broken gzip": (b"\x1f\x8b\x08 and no more", "gzip"),
     "bart": (b"# Dimensions\n230 180 1 8\n", "BART"),
-    "numpy": (b"\x93NUMPY\x01\x00" + bytes(100), "NumPy"),
+    "numpy": (b"\x93NUMPY\x01\x00" + bytes(100), "npy array"),
     "zip": (b"PK\x03\x04" + bytes(100), "zip"),
     "noise": (bytes(range(256)), "binary data of no known kind"),
 }
