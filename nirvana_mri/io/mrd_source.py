@@ -15,8 +15,8 @@ from nirvana_mri.io.heap import Heap, RawError
 from nirvana_mri.io.mrd_placement import Placement
 from nirvana_mri.io.slices import check_slice, in_range
 
-BLOCK = 256 << 20  # bytes of finished slices that a 3-D source keeps
-SLAB = 64 << 20  # bytes of the columns that are transformed at a time
+BLOCK = 40 << 20  # bytes of finished slices that a 3-D source keeps
+SLAB = 8 << 20  # bytes of the columns that are transformed at a time
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def gather(
     """
     left, right = columns
     wanted = lines[(lines["column"] >= left) & (lines["column"] < right)]
-    first = int(lines["plane"].min())
+    first = int(lines["plane"][0])  # they are sorted by plane
     total = np.zeros((planes, placement.coils, placement.ny, right - left), np.complex64)
     times = np.zeros((planes, placement.ny, right - left), np.int32)
     for line, samples in file.samples(wanted):
@@ -103,7 +103,7 @@ class SlabSlices:
     """Slices of a 3-D acquisition: its k-space after a transform along the partitions, ``[coil, ny, nx]`` each.
 
     Slices [start, start + count) of that transform, centred and orthonormal, are the scan's. A block of at most
-    256 MiB of them is kept; the lines are read once for each block.
+    40 MiB of them is kept; the lines are read once for each block.
     """
 
     file: LineFile
@@ -127,30 +127,34 @@ class SlabSlices:
 
     def __getitem__(self, index: SupportsIndex) -> NDArray[np.complex64]:
         number = in_range(index, len(self))
-        first, block = self._kept.get("block", (0, np.zeros((0, 1, 1, 1), np.complex64)))
-        if not first <= number < first + len(block):
-            self._kept.clear()
+        samples = self._from_kept(number)
+        if samples is None:
+            self._kept.clear()  # before the next block takes its room
             most = max(BLOCK // (int(np.prod(self.shape[1:])) * 8), 1)
             first = number // most * most
             block = self._block(first, min(most, self.count - first))
             self._kept["block"] = first, block
-        samples = block[number - first].copy()
+            samples = block[number - first].copy()
         check_slice(samples, self.acquired, f"{self.file.path}: slice {number}")
         return samples
 
+    def _from_kept(self, number: int) -> NDArray[np.complex64] | None:
+        """A slice of the block that is kept, None where it is not in there."""
+        first, block = self._kept.get("block", (0, None))
+        return block[number - first].copy() if block is not None and first <= number < first + len(block) else None
+
     def _block(self, first: int, count: int) -> NDArray[np.complex64]:
         """Slices [first, first + count), a few columns at a time."""
-        place = self.placement
+        place, planes = self.placement, self.placement.lines["plane"]
+        bottom, top = int(planes.min()), int(planes.max()) + 1
+        slices = np.arange(first, first + count) + self.start - place.planes // 2
+        partitions = np.arange(bottom, top) - place.planes // 2
+        waves = np.exp(2j * np.pi / place.planes * np.outer(slices, partitions)) / np.sqrt(place.planes)
         block = np.zeros((count, place.coils, place.ny, place.nx), np.complex64)
-        lines = place.lines
-        measured = int(lines["plane"].max()) - int(lines["plane"].min()) + 1
-        width = max(SLAB // (place.planes * place.coils * place.ny * 8), 1)
-        wanted = slice(self.start + first, self.start + first + count)
+        width = max(SLAB // ((top - bottom) * place.coils * place.ny * 8), 1)
         for left in range(0, place.nx, width):
             right = min(left + width, place.nx)
-            part = np.zeros((place.planes, place.coils, place.ny, right - left), np.complex64)
-            bottom = int(lines["plane"].min())
-            part[bottom : bottom + measured] = gather(self.file, place, lines, (left, right), measured)
-            hybrid = np.fft.ifft(np.fft.ifftshift(part, axes=0), axis=0, norm="ortho")
-            block[..., left:right] = np.fft.fftshift(hybrid, axes=0)[wanted]
+            part = gather(self.file, place, place.lines, (left, right), top - bottom)
+            mixed = waves.astype(np.complex64) @ part.reshape(top - bottom, -1)
+            block[..., left:right] = mixed.reshape(count, *part.shape[1:])
         return block
