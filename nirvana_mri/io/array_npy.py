@@ -8,9 +8,10 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.array_source import InMemory, Mapped, Stored
@@ -53,7 +54,7 @@ def read_npz(path: Path, member: str) -> Stored:
         raise _damaged(path, problem) from problem
 
 
-def _unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
+def _unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ScanError(f"{path}: a member is packed with method {info.compress_type}; use numpy.savez_compressed")
     allowed = min(info.compress_size, path.stat().st_size) * LARGEST_RATIO
@@ -77,7 +78,7 @@ def _unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np
     return values.reshape(shape, order="F" if fortran else "C")
 
 
-def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether column-major, and the type; objects are refused."""
     try:
         with warnings.catch_warnings():

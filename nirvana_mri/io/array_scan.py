@@ -39,11 +39,14 @@ def array_scan(
     if math.prod((coils, ny, nx)) * 8 > LARGEST_READ:
         raise ScanError(f"{path}: a slice of {coils}x{ny}x{nx} is larger than {LARGEST_READ >> 30} GiB; split the file")
     middle = read_plane(axes, slices // 2)
-    notes = _look(path, axes, middle, images)
+    with np.errstate(invalid="ignore"):  # NaN counts as measured, and is refused when its slice is read
+        notes = _look(path, axes, middle, images)
+        carries = np.asarray((middle != 0).any(axis=0))
+        if axes.is_volume_encoded and not images:
+            carries = _carried_alike(path, axes)
     if images:
         acquired = np.ones(nx, bool)
     else:
-        carries = _carried_alike(path, axes) if axes.is_volume_encoded else (middle != 0).any(axis=0)
         try:
             acquired, more = settle(carries, None, np.ones(nx, bool))
         except SamplingError as problem:

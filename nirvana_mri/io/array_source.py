@@ -6,7 +6,7 @@ import math
 import operator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsIndex
+from typing import Any, Literal, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from nirvana_mri.io.slices import check_slice
 Index = tuple[int | slice, ...]
 
 
+@runtime_checkable
 class Stored(Protocol):
     """Numbers on disk or in memory, read a part at a time."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -100,13 +101,13 @@ class TwixSlices:
             weights = inverse_row(position, self.matrix.partitions)
         else:
             lines = lines.take(lines.slices == number)
-        counts: dict[int, int] = dict(zip(*np.unique(lines.cells, return_counts=True), strict=True))
+        counts = Counter(lines.cells.tolist())
         # Lines in the fast axis while they are filled in; turned once at the end.
         plane = np.zeros((self.matrix.nx, self.coils, self.matrix.ny), np.complex64)
         mapped = self.table.mapped()
         rows = slice(self.matrix.first, self.matrix.first + self.matrix.samples)
-        table: Any = zip(lines.rows, lines.partitions, lines.columns, lines.cells, strict=True)
-        for row, partition, column, cell in table:
+        numbers = (lines.rows, lines.partitions, lines.columns, lines.cells)
+        for row, partition, column, cell in zip(*(part.tolist() for part in numbers), strict=True):
             factors = self.phases.get(number) if self.table.reflected[row] else None
             line = self._even(self.table.line(mapped, row), factors)
             plane[column, :, rows] += line * (weights[partition] / counts[cell])
