@@ -85,15 +85,16 @@ def _drawn(volumes: Sequence[Volume]) -> bytes:
     sheet, corners = _sheet([tile.picture for tile in tiles])
     height, width = sheet.shape
     letter = max(FONT, width / 110)
-    lines = _foot(volumes, windows, int((width - 4 * GAP) / (letter * 0.57)))
+    lines = _foot(volumes, windows, int((width - 4 * GAP) / (letter * 0.54)))
     foot = round(letter * 1.5 * len(lines) + 2 * GAP)
     figure = Figure(figsize=(width / DPI, (height + foot) / DPI), dpi=DPI, facecolor=str(PAPER / 255))
     FigureCanvasAgg(figure)
     figure.figimage(sheet, 0, foot, cmap="gray", vmin=0, vmax=255, origin="upper")
     size = letter * 72 / DPI
+    label = min(size * 0.85, tiles[0].picture.shape[1] / len(tiles[-1].label) * 0.9 * 72 / DPI)  # half a tile's width
     for tile, (top, left) in zip(tiles, corners, strict=True):
         place = ((left + 4) / width, 1 - (top + 3) / (height + foot))
-        figure.text(*place, tile.label, color=INK, fontsize=size * 0.85, va="top", bbox=_BACKGROUND)
+        figure.text(*place, tile.label, color=INK, fontsize=label, va="top", bbox=_BACKGROUND)
     for number, (line, colour) in enumerate(lines):
         below = GAP + letter * 1.5 * number
         figure.text(GAP * 2 / width, (foot - below) / (height + foot), line, color=colour, fontsize=size, va="top")

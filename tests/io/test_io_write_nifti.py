@@ -115,6 +115,7 @@ def test_the_same_volume_gives_the_same_bytes(tmp_path: Path) -> None:
         nm.save(volume(), tmp_path / name / "x.nii.gz")
     for file in ("x.nii.gz", "x.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert (tmp_path / "one" / "x.nii.gz").read_bytes()[3:8] == bytes(5), "gzip has neither name nor time"
 
 
 def test_a_skewed_affine_is_only_in_the_sform(tmp_path: Path) -> None:
@@ -129,7 +130,9 @@ def test_a_full_disk_leaves_both_old_files_alone(tmp_path: Path, monkeypatch: py
     path = nm.save(volume(), tmp_path / "x.nii.gz")
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
 
-    def full(*_: object, **__: object) -> None:
+    def full(stream: gzip.GzipFile | Path, data: bytes | str, **_: object) -> None:
+        if isinstance(stream, Path):
+            stream.write_bytes(b"half")
         raise OSError("No space left on device")
 
     for place in ((gzip.GzipFile, "write"), (Path, "write_text")):
@@ -143,8 +146,9 @@ def test_a_full_disk_leaves_both_old_files_alone(tmp_path: Path, monkeypatch: py
 def test_a_foreign_sidecar_is_never_replaced(tmp_path: Path) -> None:
     for text in ('{"EchoTime": 0.03}', "[1]", "{"):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(UsageError, match="no sidecar of nirvana-mri's"):
-            nm.save(volume(), tmp_path / "x.nii.gz")
+        for write in (nm.save, write_nifti):
+            with pytest.raises(UsageError, match="no sidecar of nirvana-mri's"):
+                write(volume(), tmp_path / "x.nii.gz")
         assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
         assert (tmp_path / "x.json").read_text() == text
 
@@ -194,7 +198,8 @@ def test_niftis_that_cannot_be_read(tmp_path: Path) -> None:
     whole = path.read_bytes()
     cases = {
         "cannot be read": whole[:500],
-        "declares": whole[:42] + np.array([30000, 30000, 3], "<i2").tobytes() + whole[48:],
+        "declares 10800000": whole[:42] + np.array([3000, 300, 3], "<i2").tobytes() + whole[48:],
+        "declares 10800000000": whole[:42] + np.array([30000, 30000, 3], "<i2").tobytes() + whole[48:],
         "expected numbers": whole[:40] + np.array([2], "<i2").tobytes() + whole[42:],
         "NaN or Inf": whole[:-4] + np.array([np.nan], "<f4").tobytes(),
     }
