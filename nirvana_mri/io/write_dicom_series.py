@@ -23,7 +23,7 @@ from nirvana_mri.io.derivation import (
     plain,
     sampling_words,
 )
-from nirvana_mri.io.write_dicom_reference import Reference
+from nirvana_mri.io.write_dicom_reference import CODES, Reference
 from nirvana_mri.io.write_folder import WRITER
 from nirvana_mri.io.write_orientation import Planes
 from nirvana_mri.volume import Volume
@@ -118,8 +118,14 @@ def _scan_values(shared: Dataset, metadata: Any) -> None:
         value = metadata.get(key)
         if isinstance(value, int | float) and np.isfinite(value) and value >= 0:
             setattr(shared, name, ds(value))
-    if (part := BODY_PARTS.get(str(metadata.get("acquisition")))) is not None:
+    part = metadata.get("body_part") or BODY_PARTS.get(str(metadata.get("acquisition")))
+    if part in CODES["BodyPartExamined"]:
         shared.BodyPartExamined = part
+    sequence = str(metadata.get("sequence", "")).split("+")
+    if set(sequence) <= CODES["ScanningSequence"]:
+        shared.ScanningSequence = sequence if len(sequence) > 1 else sequence[0]
+    if metadata.get("encoding") in CODES["MRAcquisitionType"]:
+        shared.MRAcquisitionType = metadata["encoding"]
 
 
 def _equipment(volume: Volume) -> Dataset:

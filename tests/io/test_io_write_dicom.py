@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -15,6 +16,8 @@ from written import SHA256, affine_of, affines, images, oblique, volume
 
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, MissingExtraError, UsageError
+from nirvana_mri.io.dicom import read_dicom
+from nirvana_mri.io.nifti import read_nifti
 from nirvana_mri.io.write_dicom import write_dicom
 from nirvana_mri.io.write_folder import atomic_folder
 
@@ -146,6 +149,37 @@ def test_laterality_is_for_paired_and_unknown_parts(
     assert float(image.RepetitionTime) == 2000.0
     assert image.EchoTime is None
     assert "secret" not in str(image)
+
+
+def test_codes_of_the_scan_come_along(tmp_path: Path) -> None:
+    known = {"body_part": "HEAD", "sequence": "GR+IR", "encoding": "3D", "flip_angle_deg": 9.0, "ti_ms": 900.0}
+    image = images(nm.save(volume(metadata=known), tmp_path / "x.dcm"))[0]
+    assert (image.BodyPartExamined, list(image.ScanningSequence)) == ("HEAD", ["GR", "IR"])
+    assert (image.MRAcquisitionType, image.FlipAngle, image.InversionTime) == ("3D", 9, 900)
+    unknown = {"body_part": "Canary", "sequence": "XX", "encoding": "Canary"}
+    image = images(nm.save(volume(metadata=unknown), tmp_path / "y.dcm"))[0]
+    assert (image.ScanningSequence, image.SequenceVariant) == ("RM", "NONE")
+    assert "CANARY" not in str(image).upper()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("name", ["x.dcm", "x.nii.gz"])
+def test_our_own_readers_find_the_same_place_and_voxels(tmp_path: Path, name: str, flip: bool) -> None:
+    affine = oblique((0.2, -0.1, 0.15), (0.5, 0.75, 4.0), (-40.0, 12.5, 30.0), flip)
+    both = [volume((5, 9, 7), affine, seed=seed) for seed in (0, 1)]
+    path = nm.save(both, tmp_path / name)
+    for number, made in enumerate(both):
+        found = read_dicom(path, volume=number) if name == "x.dcm" else read_nifti(path, volume=number)
+        assert found.volumes == 2
+        assert found.geometry.orientation_known
+        stored = np.stack([found.pixels[n] for n in range(len(found.pixels))])
+        scale = 32767 / max(one.voxels.max() for one in both) if name == "x.dcm" else 1.0
+        theirs, ours = (
+            nib.as_closest_canonical(nib.Nifti1Image(voxels.T.astype(np.float32), place))
+            for voxels, place in ((stored, found.geometry.affine), (made.voxels * scale, affine))
+        )
+        assert np.abs(theirs.affine - ours.affine).max() < 1e-4
+        assert np.abs(theirs.get_fdata() - ours.get_fdata()).max() < (0.51 if name == "x.dcm" else 1e-9)
 
 
 @pytest.mark.parametrize(
