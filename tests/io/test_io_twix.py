@@ -106,7 +106,7 @@ def image(kspace: NDArray[np.complex64], **more: Any) -> list[bytes]:
 @pytest.mark.parametrize("vb", [False, True], ids=["VD", "VB"])
 def test_one_slice_reads_as_it_was_written(tmp_path: Path, vb: bool) -> None:
     kspace = samples(COILS, NY, NX)
-    lines = [marker("SYNCDATA", b"PULS" * 10, vb), *image(kspace, vb=vb)]
+    lines = [marker("SYNCDATA", b"DATA" * 10, vb), *image(kspace, vb=vb)]
     lines.insert(5, line(samples(COILS, 7), "RTFEEDBACK", vb=vb))
     path = write(tmp_path / "meas", lines, vb=vb)
     assert is_twix(path)
