@@ -18,7 +18,6 @@ DISTRIBUTIONS = {
     "pywt": "pywavelets",
     "fla": "fla-core",
     "huggingface_hub": "huggingface-hub",
-    "PIL": "pillow",
 }
 
 

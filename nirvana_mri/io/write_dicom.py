@@ -38,9 +38,8 @@ def write_dicom(
     Series and instances get new, random UIDs each time. Without a reference so do study and frame of reference, the
     patient is ANONYMOUS with a random number, and all dates are those of writing. ``reference`` is a file of the
     source series, or its folder: the picture must lie in its slices, and `read_reference` says what is taken over;
-    only ``keep_identifiers`` lets names, ids and dates through. A series keeps its source's study UID either way: pass
-    ``keep_identifiers`` before sending it to an archive that has the patient, and no reference where nobody is
-    to find the way back.
+    only ``keep_identifiers`` lets names, ids, dates and the UIDs of study and frame of reference through (scanners
+    write serial numbers and dates into UIDs): pass it before sending a series to an archive that has the patient.
 
     Pixels are unsigned 16-bit on one scale for all slices and volumes, which DerivationDescription names; several
     volumes are temporal positions of one series. ``floating`` writes one ParametricMap of 32-bit floats per volume

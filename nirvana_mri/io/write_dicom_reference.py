@@ -155,7 +155,7 @@ def _head(file: Path, alone: bool) -> Dataset | None:
 
 def _values(head: Dataset, keep_identifiers: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name in LINKS:
+    for name in LINKS if keep_identifiers else ():  # scanners write their serial number and the date into UIDs
         uid = UID(str(head.get(name, "")))
         if uid and uid.is_valid:
             values[name] = uid

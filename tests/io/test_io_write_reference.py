@@ -52,8 +52,8 @@ def test_the_allow_list_is_taken_over_and_nothing_else(tmp_path: Path) -> None:
     origin = images(source(tmp_path))[0]
     out = nm.save(volume(), tmp_path / "x.dcm", reference_dicom=tmp_path / "source.dcm")
     for image in images(out):
-        assert image.StudyInstanceUID == origin.StudyInstanceUID
-        assert image.FrameOfReferenceUID == origin.FrameOfReferenceUID
+        assert image.StudyInstanceUID != origin.StudyInstanceUID
+        assert image.FrameOfReferenceUID != origin.FrameOfReferenceUID
         assert image.SeriesInstanceUID != origin.SeriesInstanceUID
         assert list(image.ScanningSequence) == ["GR", "IR"]
         assert (image.RepetitionTime, image.EchoTime, image.InversionTime) == (2000, 2.5, 900)
@@ -69,8 +69,11 @@ def test_the_allow_list_is_taken_over_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192"])
 def test_identifiers_come_along_only_when_kept(tmp_path: Path, charset: str) -> None:
     reference = source(tmp_path, charset) / "00002.dcm"
+    origin = pydicom.dcmread(reference)
     out = nm.save(volume(), tmp_path / "x.dcm", reference_dicom=reference, keep_identifiers=True)
     for image in images(out):
+        assert image.StudyInstanceUID == origin.StudyInstanceUID
+        assert image.FrameOfReferenceUID == origin.FrameOfReferenceUID
         assert str(image.PatientName) == "Canäry^Ünö"
         assert (image.PatientID, image.PatientBirthDate, image.PatientSex) == (CANARY, "19330303", "F")
         assert (image.StudyDate, image.AccessionNumber, image.StudyDescription) == ("20010203", CANARY, CANARY)
@@ -83,7 +86,8 @@ def test_identifiers_come_along_only_when_kept(tmp_path: Path, charset: str) -> 
 def test_a_made_up_position_has_no_frame_of_reference(tmp_path: Path) -> None:
     origin = images(source(tmp_path))[0]
     made = volume(affine=np.diag([0.5, 0.75, 4, 1]), known=False)
-    out = nm.save(made, tmp_path / "x.dcm", reference_dicom=tmp_path / "source.dcm", assume_orientation="axial")
+    options = dict(reference_dicom=tmp_path / "source.dcm", assume_orientation="axial", keep_identifiers=True)
+    out = nm.save(made, tmp_path / "x.dcm", **options)
     assert images(out)[0].FrameOfReferenceUID != origin.FrameOfReferenceUID
     assert images(out)[0].StudyInstanceUID == origin.StudyInstanceUID
 
@@ -189,5 +193,5 @@ def test_a_real_series_made_anew_lies_where_it_lay(shared_data: Path, tmp_path: 
     out = nm.save(volume((192, 32, 32), affine=coarse), tmp_path / "x.dcm", reference_dicom=folder)
     again = images(out)
     assert np.abs((affine_of(again) - coarse) @ [31, 31, 191, 1]).max() < 1e-4
-    assert again[0].FrameOfReferenceUID == head.FrameOfReferenceUID
+    assert again[0].FrameOfReferenceUID != head.FrameOfReferenceUID
     assert again[0].PatientID != head.PatientID
