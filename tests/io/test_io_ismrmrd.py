@@ -1,6 +1,7 @@
 """ISMRMRD files: every readout goes where its head says, and every volume comes out by itself."""
 
 import pickle
+import zlib
 from pathlib import Path
 
 import h5py
@@ -401,3 +402,24 @@ def test_a_source_pickles_and_counts_like_a_list(tmp_path: Path) -> None:
     assert np.array_equal(again[-1], KSPACE)
     with pytest.raises(IndexError, match="slice 1 is not there"):
         scan.kspace[1]
+
+
+def test_half_a_pixel_of_field_goes_by_the_recon_matrix(tmp_path: Path) -> None:
+    """9 pixels of 2 mm, of which 9 mm are wanted: 4.5 pixels, and the header says 5."""
+    kspace = random_kspace(2, 9, 6)
+    xml = header_xml(encoding_xml((9, 6, 1), (5, 6, 1), pixel=(2.0, 1.0, 5.0)).replace("<x>10</x>", "<x>9</x>"))
+    scan = read_ismrmrd(write_mrd(tmp_path / "scan.h5", xml, lines_of(kspace)))
+    assert scan.crop == (5, 6)
+    assert scan.warnings == ("orientation unknown: the file has no directions",)
+
+
+def test_a_piece_that_was_stored_unpacked(tmp_path: Path) -> None:
+    """HDF5 may skip a filter for a piece that it does not shrink, and says so beside it."""
+    path = write_mrd(tmp_path / "scan.h5", plain_xml(), lines_of(KSPACE))
+    with h5py.File(path, "a") as file:
+        rows, kind = file["dataset/data"][()], file["dataset/data"].dtype
+        del file["dataset/data"]
+        table = file.create_dataset("dataset/data", data=rows, dtype=kind, chunks=(2,), compression="gzip")
+        _, packed = table.id.read_direct_chunk((2,))
+        table.id.write_direct_chunk((2,), zlib.decompress(packed), filter_mask=1)
+    assert np.array_equal(read_ismrmrd(path).kspace[0], KSPACE)
