@@ -41,14 +41,17 @@ class Kind:
         return found
 
 
+ARRAY = Kind("a plain array", "arrays", "is_array", "read_array", frozenset({"volume", "axes", "dataset", "images"}))
+FASTMRI = Kind("fastMRI h5", "fastmri", "is_fastmri", "read_fastmri", frozenset())
 KINDS = (
-    Kind("fastMRI h5", "fastmri", "is_fastmri", "read_fastmri", frozenset()),
+    ARRAY,  # before HDF5: MATLAB's newer files are HDF5 too
+    FASTMRI,
     Kind("ISMRMRD h5", "ismrmrd", "is_ismrmrd", "read_ismrmrd", frozenset({"volume", "encoding", "calibration"})),
+    Kind("Bruker", "bruker", "is_bruker", "read_bruker", frozenset({"volume"})),
     Kind("DICOM", "dicom", "is_dicom", "read_dicom", frozenset({"volume"})),
     Kind("NIfTI", "nifti", "is_nifti", "read_nifti", frozenset({"volume"})),
     Kind("BART cfl", "cfl", "is_cfl", "read_cfl", frozenset({"volume", "images"})),
     Kind("Siemens twix", "twix", "is_twix", "read_twix", frozenset({"volume"})),
-    Kind("a plain array", "arrays", "is_array", "read_array", frozenset({"volume", "axes", "dataset", "images"})),
 )
 
 
@@ -75,7 +78,7 @@ def _kind_of(path: Path) -> Kind:
             if kind.holds(path):
                 return kind
         if path.is_file() and h5py.is_hdf5(path):
-            return KINDS[0]  # whose reader says what is missing
+            return FASTMRI  # whose reader says what is missing
         raise ScanError(_refusal(path))
     except (OSError, ValueError) as problem:
         raise ScanError(f"{path}: cannot be opened ({problem}); check the path and its permissions") from problem
@@ -89,6 +92,8 @@ def _refusal(path: Path) -> str:
         return f"{path} is a folder without DICOM images; name a file inside it"
     if not path.is_file():
         return f"{path} is not a regular file, expected a scan on disk; copy it there first"
+    if path.suffix == ".cfl":
+        return f"{path}: its header {path.with_suffix('.hdr').name} is missing; copy it beside"
     names = ", ".join(kind.name for kind in KINDS)
     return f"{path}: {_appears(path)}, expected one of {names}; convert it first"
 

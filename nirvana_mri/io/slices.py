@@ -73,7 +73,7 @@ def check_slice(samples: NDArray[np.complex64], acquired: NDArray[np.bool_], whe
     parts = np.ascontiguousarray(samples).view(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         sums = sum((np.abs(coil).sum(axis=0) for coil in parts), np.zeros(parts.shape[-1], np.float32))
-    sums = sums.reshape(-1, 2).sum(axis=1)
+        sums = sums.reshape(-1, 2).sum(axis=1)
     if not np.isfinite(sums).all():
         bad = ~np.isfinite(samples).all(axis=0) & acquired
         if bad.any():
