@@ -1,7 +1,10 @@
 """Scan in, Volume out: one slice at a time."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,15 @@ from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.coverage import distance_warnings
 from nirvana_mri.recon.model import NirvanaRecon
-from nirvana_mri.recon.problem import SliceProblem, prepare_slice, zero_filled
+from nirvana_mri.recon.open import STAMP
+from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of, zero_filled
 from nirvana_mri.recon.sampling import Sampling, choose_sampling
+from nirvana_mri.recon.stream import nothing, slices_of
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
 Solver = Callable[[SliceProblem], Tensor]
+Progress = Callable[[int, int], None]
 METHODS = ("nirvana", "zero-filled", "sense", "wavelet")
 COMBINE = ("rss", "sense")
 Model = LoadedModel | NirvanaRecon | str | Path
@@ -39,8 +45,9 @@ def reconstruct(
     slices: Sequence[int] | None = None,
     combine: str = "rss",
     keep_phase: bool = False,
+    prewhiten: bool = True,
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Volume:
     """Reconstruct a scan: float32 magnitudes ``[slice, ny, nx]`` (complex64 with ``keep_phase``), on the scan's
     intensity scale.
@@ -48,50 +55,113 @@ def reconstruct(
     A fully sampled scan is thinned first where ``accelerate`` (with a mask kind, ``center_fraction`` and ``seed``) or a
     mask file or array is given; without either there is nothing to restore, and the picture is the plain coil
     combination whatever the method. An undersampled scan is reconstructed from what it holds. ``combine="rss"`` gives
-    combined images the noise floor of a root sum of squares, which fastMRI's targets have; ``"sense"`` leaves it out,
-    and is what ``keep_phase`` implies. ``model`` is a name, a path or a loaded model; None is the shipped ``nano``.
+    combined images the brightness and noise floor of a root sum of squares, which fastMRI's targets have; ``"sense"``
+    leaves both out, and is what ``keep_phase`` implies. Where the scan holds a noise measurement, coils are
+    prewhitened for everything but the plain root sum of squares, which shows them as they are; ``prewhiten=False``
+    leaves the measurement out. ``model`` is a name, a path or a loaded model; None is the shipped ``nano``.
     ``progress(done, total)`` is called after each slice.
 
     Raises UsageError for options that do not exist, ScanError for data that cannot be used, CheckpointError for a
     broken model.
     """
+    head, pictures = reconstruct_slices(
+        scan,
+        model,
+        method,
+        accelerate,
+        mask,
+        center_fraction,
+        seed,
+        slices=slices,
+        combine=combine,
+        keep_phase=keep_phase,
+        prewhiten=prewhiten,
+        device=device,
+    )
+    voxels = np.empty(head.voxels.shape, head.voxels.dtype)
+    with closing(pictures):
+        for number, picture in enumerate(pictures):
+            voxels[number] = picture
+            if progress is not None:
+                progress(number + 1, len(voxels))
+    return replace(head, voxels=voxels)
+
+
+def reconstruct_slices(
+    scan: Scan,
+    model: Model | None = None,
+    method: str = "nirvana",
+    accelerate: float | None = None,
+    mask: str | Path | NDArray[np.bool_] = "equispaced_fraction",
+    center_fraction: float = 0.08,
+    seed: int = 0,
+    *,
+    slices: Sequence[int] | None = None,
+    combine: str = "rss",
+    keep_phase: bool = False,
+    prewhiten: bool = True,
+    device: str = "cpu",
+) -> tuple[Volume, Generator[NDArray[Any]]]:
+    """(head, pictures): all that :func:`reconstruct` says of the volume, and its slices one at a time, made when asked
+    for.
+
+    The head's voxels have the volume's shape and type, are zero, and take no memory; nor do the pictures that came
+    before. The next slice of a file is read while one is reconstructed. Arguments and errors as for
+    :func:`reconstruct`; what is wrong with a slice is raised when its turn comes, all else at once.
+    """
     _check(method, combine, device)
     numbers = _slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
-    solver = _solver(method, loaded)
-    pictures = []
-    for done, number in enumerate(numbers, 1):
-        pictures.append(_slice(scan, number, sampling, solver, combine, keep_phase, device))
-        if progress is not None:
-            progress(done, len(numbers))
-    return Volume(
-        voxels=np.stack(pictures),
+    solver = None if sampling.complete else _solver(method, loaded)
+    combine = "sense" if keep_phase else combine
+    plain = solver is None and combine == "rss"
+    white = whitening_of(scan, device) if prewhiten and not plain else None
+    size = min(scan.crop[0], scan.shape[2]), min(scan.crop[1], scan.shape[3])
+    head = Volume(
+        voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
         affine=_affine(scan, numbers),
         mask=sampling.mask,
-        provenance=_provenance(scan, method, loaded, sampling, "sense" if keep_phase else combine),
+        provenance=_provenance(scan, method, loaded, sampling, combine, white is not None),
         name=scan.name,
         slices=tuple(numbers),
         orientation_known=scan.geometry.orientation_known,
         warnings=_warnings(scan, sampling, loaded),
     )
+    work = _Work(scan, sampling.mask, solver, combine, keep_phase, white, device)
+    return head, work.pictures(numbers, head.voxels[0])
 
 
-@torch.inference_mode()
-def _slice(
-    scan: Scan, number: int, sampling: Sampling, solver: Solver | None, combine: str, keep_phase: bool, device: str
-) -> NDArray[Any]:
-    kspace = scan.kspace[number]
-    plain = solver is None or sampling.complete
-    try:
-        if plain and combine == "rss" and not keep_phase:
-            return zero_filled(kspace, sampling.mask, scan.crop, device).cpu().numpy()
-        problem = prepare_slice(kspace, sampling.mask, scan.crop, device)
-    except ScanError as found:
-        raise ScanError(f"slice {number}: {found}") from found
-    image = problem.operator.adjoint(problem.data) if solver is None or plain else solver(problem)
-    finished = problem.finish_complex(image) if keep_phase else problem.finish(image, combine)
-    return np.ascontiguousarray(finished.cpu().numpy())
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """How each slice of a scan becomes a picture."""
+
+    scan: Scan
+    mask: NDArray[np.bool_]
+    solver: Solver | None
+    combine: str
+    keep_phase: bool
+    white: Whitening | None
+    device: str
+
+    def pictures(self, numbers: Sequence[int], empty: NDArray[Any]) -> Generator[NDArray[Any]]:
+        with closing(slices_of(self.scan, numbers)) as coming:
+            for number, kspace in zip(numbers, coming, strict=True):
+                # A picture may have slices with nothing in them; a scanner at least measures noise.
+                is_empty = not self.scan.raw and not kspace.any()
+                yield empty.copy() if is_empty else self.picture(number, kspace)
+
+    @torch.inference_mode()
+    def picture(self, number: int, kspace: NDArray[Any]) -> NDArray[Any]:
+        try:
+            if self.solver is None and self.combine == "rss":
+                return zero_filled(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
+            problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
+        except ScanError as found:
+            raise ScanError(f"slice {number}: {found}") from found
+        image = problem.operator.adjoint(problem.data) if self.solver is None else self.solver(problem)
+        finished = problem.finish_complex(image) if self.keep_phase else problem.finish(image, self.combine)
+        return np.ascontiguousarray(finished.cpu().numpy())
 
 
 def _solver(method: str, loaded: LoadedModel | None) -> Solver | None:
@@ -147,8 +217,11 @@ def _affine(scan: Scan, numbers: list[int]) -> NDArray[np.float64]:
 
 
 def _provenance(
-    scan: Scan, method: str, loaded: LoadedModel | None, sampling: Sampling, combine: str
+    scan: Scan, method: str, loaded: LoadedModel | None, sampling: Sampling, combine: str, prewhitened: bool
 ) -> dict[str, Any]:
+    source = {"format": scan.file_format, "coils": scan.shape[1], "matrix": list(scan.shape[2:]), "raw": scan.raw}
+    source |= {} if scan.raw else {"kspace": STAMP}
+    source |= {"volume": scan.volume, "volumes": scan.volumes} if scan.volumes > 1 else {}
     return {
         "method": method,
         "applied": "plain coil combination: fully sampled, nothing to restore" if sampling.complete else method,
@@ -157,11 +230,18 @@ def _provenance(
         "backbone_sha256": loaded.backbone_sha256 if loaded else None,
         "sampling": sampling.description,
         "combine": combine,
+        "prewhitened": prewhitened,
         "simulated": scan.simulated,
-        "source": {"format": scan.file_format, "coils": scan.shape[1], "matrix": list(scan.shape[2:])},
+        "source": source,
+        "metadata": {name: value for name, value in scan.metadata.items() if _is_plain(value)},
         "toolkit_version": __version__,
         "notice": NOT_FOR_CLINICAL_USE,
     }
+
+
+def _is_plain(value: Any) -> bool:
+    """True for what JSON can hold as it is."""
+    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _warnings(scan: Scan, sampling: Sampling, loaded: LoadedModel | None) -> tuple[str, ...]:

@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from nirvana_mri.errors import ScanError
+from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.physics.coils import compress, compression_matrix, rss
 from nirvana_mri.physics.espirit import estimate_maps
 from nirvana_mri.physics.fourier import fft1c, ifft1c, ifft2c
 from nirvana_mri.physics.noise import noise_energy
+from nirvana_mri.physics.prewhiten import whiten, whitening_matrix
 from nirvana_mri.physics.sampling import calibration_region
 from nirvana_mri.physics.sense import SenseOperator
+from nirvana_mri.scan import Scan
 
 CALIBRATION_LINES = 32  # of a longer calibration region the central part is used: maps are smooth, time is not free
 CALIBRATION_ENERGY = (
@@ -30,7 +32,8 @@ class SliceProblem:
     ``data`` is complex64 ``[coil ny nx]``: in hybrid space, the readout transformed and cropped to the picture, where
     the mask is by column only; else in k-space. ``certainty`` ``[ny nx]`` is the share of the signal that the maps
     explain (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured,
-    on the problem's own intensity scale; a picture times ``scale`` is on the scan's.
+    on the problem's own intensity scale; a picture times ``scale`` is on the scan's. ``brightness`` ``[ny nx]``, where
+    coils were prewhitened, is the root sum of squares of the coils as measured over that of the whitened ones.
     """
 
     data: Complex[Tensor, "coil ny nx"]
@@ -41,6 +44,7 @@ class SliceProblem:
     coils: int
     scale: float
     crop: tuple[int, int]
+    brightness: Float[Tensor, "ny nx"] | None = None
 
     @property
     def sigma(self) -> float:
@@ -51,10 +55,15 @@ class SliceProblem:
         """The picture on the scan's intensity scale, cropped: float ``[ny nx]``.
 
         ``rss`` adds the noise floor that a root sum of squares of noisy coils has and a combined image lacks, √(|x|² +
-        (C−1)/C · noise energy), so that all methods are compared with fastMRI's target alike; ``sense`` does not.
+        (C−1)/C · noise energy), so that all methods are compared with fastMRI's target alike; ``sense`` does not. Of
+        prewhitened coils, ``rss`` is on the brightness b of the coils as measured, √(b²|x|² + (C−b²)/C · noise energy),
+        and ``sense`` on that of the whitened ones, which no mixing of the coils changes but by a factor.
         """
         picture = image.abs()
-        if combine == "rss":
+        if combine == "rss" and self.brightness is not None:
+            squared = self.brightness.square()
+            picture = (squared * picture.square() + self.noise * (1 - squared / self.coils).clamp_min(0)).sqrt()
+        elif combine == "rss":
             floor = self.noise * (self.coils - 1) / self.coils
             picture = (picture.square() + floor).sqrt()
         return centre_crop(picture, self.crop) * self.scale
@@ -64,15 +73,54 @@ class SliceProblem:
         return centre_crop(image, self.crop) * self.scale
 
 
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """``matrix`` mixes measured coils into coils with equal and independent noise, ``inverse`` back.
+
+    The noise energy summed over the coils stays as it was: what a noise floor needs holds before and after.
+    """
+
+    matrix: Complex[Tensor, "coil coil"]
+    inverse: Complex[Tensor, "coil coil"]
+
+
+def whitening_of(scan: Scan, device: torch.device | str = "cpu") -> Whitening | None:
+    """What whitens the coils of a scan; None where it holds no noise measurement, or one coil.
+
+    Only the noise's shape counts, not its level. Raises: ScanError for noise from which nothing can be told.
+    """
+    coils = scan.shape[1]
+    if scan.noise is None or coils == 1:
+        return None
+    if scan.noise.ndim != 2 or len(scan.noise) != coils:
+        raise ScanError(f"the noise measurement is {scan.noise.shape}, expected (coil, sample) of {coils} coils")
+    noise = torch.from_numpy(scan.noise).to(torch.complex128)
+    try:
+        white = whitening_matrix(noise)
+    except DataError as problem:
+        raise ScanError(f"{problem}: --no-prewhiten (prewhiten=False) reconstructs without it") from problem
+    level = math.sqrt(float(torch.view_as_real(noise).square().sum()) / noise.numel())
+    matrix = white * level
+    single = torch.complex64
+    return Whitening(matrix.to(device, single), torch.linalg.inv(matrix).to(device, single))
+
+
 def prepare_slice(
-    kspace: np.ndarray, mask: np.ndarray, crop: tuple[int, int], device: torch.device | str = "cpu"
+    kspace: np.ndarray,
+    mask: np.ndarray,
+    crop: tuple[int, int],
+    device: torch.device | str = "cpu",
+    white: Whitening | None = None,
 ) -> SliceProblem:
     """Turn measured k-space complex64 ``[coil ny nx]`` into a problem that every method can solve.
 
-    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. Raises
-    ScanError where no sample, only zeros, or no calibration region were measured.
+    ``mask`` is bool ``[nx]`` or ``[ny nx]``, True where measured; nothing else of ``kspace`` is looked at. With
+    ``white`` the coils are whitened before all else. Raises ScanError where no sample, only zeros, or no calibration
+    region were measured.
     """
     raw, sampled, exponent = _measured(kspace, mask, device)
+    if white is not None:
+        raw = whiten(raw, white.matrix)
     rows, columns = calibration_region(mask)
     if sampled.ndim == 1:
         data, keep = _to_hybrid(raw, crop[0])
@@ -98,6 +146,7 @@ def prepare_slice(
         coils=raw.shape[0],
         scale=math.ldexp(1.0, exponent),
         crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
+        brightness=None if white is None else rss(compress(maps, white.inverse @ matrix.mH)),
     )
 
 
