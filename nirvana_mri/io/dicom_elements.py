@@ -47,7 +47,7 @@ class Elements:
     def texts(self, name: str) -> tuple[str, ...]:
         """The values of a text element without padding; none where it is absent or not text."""
         kind, value = self.values.get(name, ("", b""))
-        if kind in BINARY or kind in ("AT", "OB") or not value:
+        if kind in BINARY or kind == "OB" or not value:
             return ()
         return tuple(part.strip(" \0") for part in value.decode("latin-1").split("\\"))
 
@@ -78,12 +78,6 @@ class Elements:
         """The first value, where it is a whole number that a header can mean."""
         value = self.number(name)
         return int(value) if value is not None and value == int(value) and abs(value) < 1 << 40 else default
-
-    def tags(self, name: str) -> tuple[int, ...]:
-        """The tags that an attribute-tag element names."""
-        _, value = self.values.get(name, ("", b""))
-        pairs = struct.unpack(f"<{len(value) // 4 * 2}H", value[: len(value) // 4 * 4])
-        return tuple(group << 16 | element for group, element in zip(pairs[::2], pairs[1::2], strict=True))
 
     def first(self, name: str) -> Elements:
         """The first item of a sequence; an empty one where there is none."""

@@ -33,7 +33,6 @@ PARTS = {
 }
 MAPS = ("ADC", "EADC", "FA", "TENSOR", "FIELDMAP", "B0", "B1", "CBF", "CBV", "MTT", "TTP", "T1MAP", "T2MAP", "VELOCITY")
 GE_PARTS = ("magnitude", "phase", "real part", "imaginary part")
-OUT_OF_STACK = frozenset((0x00209056, 0x00209057, 0x00200032))  # dimensions of place: stack, place in it, position
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def _frame(
         direction=diffusion.first("DiffusionGradientDirectionSequence").numbers("DiffusionGradientOrientation"),
         time=top.whole("TemporalPositionIdentifier") if single else content.whole("TemporalPositionIndex"),
         order=(
-            _dimensions(top, content),
+            content.numbers("DimensionIndexValues"),
             round(top.number("TriggerTime") or -1.0, 3),
             top.whole("AcquisitionNumber"),
             top.whole("InstanceNumber"),
@@ -185,16 +184,6 @@ def _private_b_value(top: Elements) -> float | None:
         value = top.number("GeBValue")
         return None if value is None else math.fmod(value, 1e9)
     return None
-
-
-def _dimensions(top: Elements, content: Elements) -> tuple[int, ...]:
-    """The frame's indices along the dimensions other than place, slowest first."""
-    dimensions = top.items.get("DimensionIndexSequence", ())
-    pointers = [next(iter(item.tags("DimensionIndexPointer")), 0) for item in dimensions]
-    indices = content.numbers("DimensionIndexValues")
-    if len(indices) != len(pointers):
-        return ()
-    return tuple(int(n) for n, pointer in zip(indices, pointers, strict=True) if pointer not in OUT_OF_STACK)
 
 
 def _rescale(values: Elements) -> tuple[float, float]:

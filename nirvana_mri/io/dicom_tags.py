@@ -41,7 +41,6 @@ WANTED = {
     0x00200100: ("TemporalPositionIdentifier", "IS"),
     0x00209128: ("TemporalPositionIndex", "UL"),
     0x00209157: ("DimensionIndexValues", "UL"),
-    0x00209165: ("DimensionIndexPointer", "AT"),
     0x00280002: ("SamplesPerPixel", "US"),
     0x00280004: ("PhotometricInterpretation", "CS"),
     0x00280008: ("NumberOfFrames", "IS"),
@@ -74,7 +73,6 @@ WANTED = {
     0x00209111: ("FrameContentSequence", "SQ"),
     0x00209113: ("PlanePositionSequence", "SQ"),
     0x00209116: ("PlaneOrientationSequence", "SQ"),
-    0x00209222: ("DimensionIndexSequence", "SQ"),
     0x00283000: ("ModalityLUTSequence", "SQ"),  # refused
     0x00289110: ("PixelMeasuresSequence", "SQ"),
     0x00289145: ("PixelValueTransformationSequence", "SQ"),
