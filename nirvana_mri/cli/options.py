@@ -24,7 +24,95 @@ class Combine(StrEnum):
     sense = "sense"
 
 
-SAMPLING, MODEL = "Sampling", "Method"
+class Format(StrEnum):
+    h5 = "h5"
+    nifti = "nifti"
+    dicom = "dicom"
+    png = "png"
+
+
+class Orientation(StrEnum):
+    axial = "axial"
+    sagittal = "sagittal"
+    coronal = "coronal"
+
+
+INPUT, SAMPLING, MODEL, OUTPUT = "Input", "Sampling", "Method", "Output"
+
+VolumeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--volume", metavar="N", help="One volume of several (repetition, echo, time), from 0.", rich_help_panel=INPUT
+    ),
+]
+EncodingOption = Annotated[
+    int | None,
+    typer.Option("--encoding", metavar="N", help="One encoding of an ISMRMRD file's, from 0.", rich_help_panel=INPUT),
+]
+CalibrationOption = Annotated[
+    bool,
+    typer.Option(
+        "--calibration", help="An ISMRMRD file's separate calibration scan, not its picture.", rich_help_panel=INPUT
+    ),
+]
+AxesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--axes",
+        metavar="NAMES",
+        help='The axes of a plain array in its order, "coil ny nx" say: slice, partition, coil, ny (readout), nx '
+        "(phase encoding), volume.",
+        rich_help_panel=INPUT,
+    ),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="One array of an npz or MATLAB file's.", rich_help_panel=INPUT),
+]
+ImagesOption = Annotated[
+    bool, typer.Option("--images", help="The array holds complex coil images.", rich_help_panel=INPUT)
+]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="What to write; without it, what the suffix says, h5 in a folder.", rich_help_panel=OUTPUT
+    ),
+]
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference-dicom",
+        metavar="PATH",
+        help="DICOM: the series whose protocol, study and place the new one takes over (never names or dates).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OrientationOption = Annotated[
+    Orientation | None,
+    typer.Option(
+        "--assume-orientation",
+        help="How the slices lie, for a scan that does not say; DICOM must know. Every output says that it is assumed.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+FloatOption = Annotated[
+    bool,
+    typer.Option("--float", help="DICOM: unscaled 32-bit floats (ParametricMap).", rich_help_panel=OUTPUT),
+]
+IdentifiersOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identifiers", help="DICOM: names, ids and dates of the reference too.", rich_help_panel=OUTPUT
+    ),
+]
+PrewhitenOption = Annotated[
+    bool,
+    typer.Option(
+        "--prewhiten/--no-prewhiten",
+        help="Mix coils by a noise measurement, where the scan holds one.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME|PATH", help="Model: nano, or a checkpoint.", rich_help_panel=MODEL)

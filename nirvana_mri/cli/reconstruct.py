@@ -8,53 +8,102 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nirvana_mri.cli.options import (
+    MODEL,
+    OUTPUT,
     AccelerateOption,
+    AxesOption,
+    CalibrationOption,
     CenterOption,
     Combine,
     CombineOption,
+    DatasetOption,
     DeviceOption,
+    EncodingOption,
+    FloatOption,
+    FormatOption,
+    IdentifiersOption,
+    ImagesOption,
     MaskOption,
     Method,
     MethodOption,
     ModelOption,
+    OrientationOption,
+    PrewhitenOption,
+    ReferenceOption,
     SeedOption,
     SlicesOption,
+    VolumeOption,
     chosen_mask,
     parse_slices,
 )
 from nirvana_mri.cli.shell import describe, fail, progress, say, warn
 
 if TYPE_CHECKING:
-    from nirvana_mri.recon.batch import Outcome
+    from nirvana_mri.recon.batch import Outcome, Recipe
+    from nirvana_mri.recon.jobs import Reading, Writing
 
 
 def reconstruct(
-    scans: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Raw k-space (fastMRI h5), or folders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The file to write (.h5), or a folder.")],
+    scans: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCAN...",
+            help="Raw k-space (fastMRI, ISMRMRD, BART cfl, Siemens twix, npy, npz, mat), pictures (DICOM, NIfTI), or folders.",  # noqa: E501
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="The file to write (.h5, .nii.gz, .png), a folder NAME.dcm of DICOM, or a folder for several.",
+            rich_help_panel=OUTPUT,
+        ),
+    ],
     model: ModelOption = "nano",
     method: MethodOption = Method.nirvana,
+    combine: CombineOption = Combine.rss,
+    keep_phase: Annotated[
+        bool,
+        typer.Option(
+            "--complex", help="Keep the phase: complex voxels, without the noise floor.", rich_help_panel=MODEL
+        ),
+    ] = False,
+    prewhiten: PrewhitenOption = True,
     accelerate: AccelerateOption = None,
     mask: MaskOption = None,
     center_fraction: CenterOption = 0.08,
     seed: SeedOption = 0,
     slices: SlicesOption = None,
-    combine: CombineOption = Combine.rss,
-    keep_phase: Annotated[
-        bool, typer.Option("--complex", help="Keep the phase: complex voxels, without the noise floor.")
+    volume: VolumeOption = None,
+    encoding: EncodingOption = None,
+    calibration: CalibrationOption = False,
+    axes: AxesOption = None,
+    dataset: DatasetOption = None,
+    images: ImagesOption = False,
+    format: FormatOption = None,
+    reference_dicom: ReferenceOption = None,
+    assume_orientation: OrientationOption = None,
+    floating: FloatOption = False,
+    keep_identifiers: IdentifiersOption = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="In a folder, also make anew what is there and still right.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     device: DeviceOption = "cpu",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="In a folder, also make anew what is there and still right.")
-    ] = False,
 ) -> None:
-    """Reconstruct scans, as they were sampled or as if they had been sampled faster, into fastMRI-style HDF5.
+    """Reconstruct scans, as they were sampled or as if they had been sampled faster.
 
-    Several scans, or a folder, go into a folder under their own names. What is there already, from the same scan with the same settings, is not made again; a scan that cannot be used is named, and the others go on.
+    What a scan is, its content says. Pictures hold no raw data: their k-space is simulated, and every output says so. A folder of DICOM is one series; another stands for the scans in it. Several scans go into a folder under their own names: what is there already, from the same scan with the same settings, is not made again (HDF5, NIfTI); a scan that cannot be used is named, and the others go on.
 
-    Example: nirvana-mri reconstruct scan.h5 -o recon.h5 --accelerate 4 --mask equispaced_fraction --seed 0
+    Example: nirvana-mri reconstruct scan.h5 -o recon.nii.gz --accelerate 4 --mask equispaced_fraction --seed 0
     """  # noqa: E501 (rich keeps line ends inside a paragraph)
     wanted, kind = parse_slices(slices), chosen_mask(mask, accelerate)
-    from nirvana_mri.recon.batch import Recipe, plan, run
+    from nirvana_mri.recon.batch import Recipe
+    from nirvana_mri.recon.jobs import Reading, Writing
 
     recipe = Recipe(
         method=method.value,
@@ -66,13 +115,30 @@ def reconstruct(
         slices=wanted,
         combine=combine.value,
         keep_phase=keep_phase,
+        prewhiten=prewhiten,
         device=device,
     )
-    jobs = plan(scans, out)
+    reading = Reading(volume, encoding, calibration, axes, dataset, images)
+    writing = Writing(
+        format and format.value,
+        reference_dicom,
+        assume_orientation and assume_orientation.value,
+        floating,
+        keep_identifiers,
+    )
+    _run(scans, out, recipe, reading, writing, overwrite)
+
+
+def _run(scans: list[Path], out: Path, recipe: Recipe, reading: Reading, writing: Writing, overwrite: bool) -> None:
+    from nirvana_mri.recon.batch import run
+    from nirvana_mri.recon.jobs import plan
+
+    jobs = plan(scans, out, writing)
     alone = len(jobs) == 1 and jobs[0].out == out
     outcomes = []
     with progress(jobs[0].scan.name) as bar:
-        for outcome in run(jobs, recipe, redo=overwrite or alone, progress=bar):
+        done = run(jobs, recipe, reading=reading, writing=writing, redo=overwrite or alone, progress=bar)
+        for outcome in done:
             if alone and outcome.error is not None:
                 raise outcome.error
             outcomes.append(outcome)
@@ -95,7 +161,10 @@ def _tell(outcome: Outcome) -> None:
         volume = outcome.volume
         warn(volume.warnings, outcome.job.scan.name)
         slices = f"{len(volume.slices)} slice{'s' if len(volume.slices) > 1 else ''}"
+        slices += f" x {outcome.volumes} volumes" if outcome.volumes > 1 else ""
         words = f"{slices}, {made_by(volume)}, {sampling_words(volume)}, {outcome.seconds:.1f} s"
+        stamp = volume.provenance["source"].get("kspace")
+        words += f"; {stamp}" if stamp else ""
         say(f"wrote {outcome.job.out}: {words}; {volume.provenance['notice']}")
 
 

@@ -9,14 +9,20 @@ import typer
 
 from nirvana_mri.cli.options import (
     AccelerateOption,
+    AxesOption,
+    CalibrationOption,
     CenterOption,
+    DatasetOption,
     DeviceOption,
+    EncodingOption,
+    ImagesOption,
     MaskOption,
     Method,
     MethodOption,
     ModelOption,
     SeedOption,
     SlicesOption,
+    VolumeOption,
     chosen_mask,
     parse_slices,
 )
@@ -27,7 +33,7 @@ BESIDE = ("zero-filled", "sense")
 
 
 def report(
-    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="Raw k-space (fastMRI h5).")],
+    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="Raw k-space, or pictures (DICOM, NIfTI).")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page to write (.html).")],
     target: Annotated[
         Path | None, typer.Option("--target", metavar="SCAN", help="Score against this scan instead of SCAN itself.")
@@ -42,6 +48,12 @@ def report(
     alone: Annotated[
         bool, typer.Option("--alone", help=f"Without {' and '.join(BESIDE)} beside it for comparison.")
     ] = False,
+    volume: VolumeOption = None,
+    encoding: EncodingOption = None,
+    calibration: CalibrationOption = False,
+    axes: AxesOption = None,
+    dataset: DatasetOption = None,
+    images: ImagesOption = False,
     device: DeviceOption = "cpu",
 ) -> None:
     """Make one self-contained page: what a scan is, how it was reconstructed, pictures, scores where there is a target.
@@ -59,7 +71,9 @@ def report(
     from nirvana_mri.report.page import make_page, write_page
 
     check_target(out)
-    source = open_scan(scan)
+    source = open_scan(
+        scan, volume=volume, encoding=encoding, calibration=calibration, axes=axes, dataset=dataset, images=images
+    )
     methods = [method.value] if alone else list(dict.fromkeys([method.value, *BESIDE]))
     volumes = []
     with progress(method.value) as bar:

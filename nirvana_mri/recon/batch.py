@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from nirvana_mri import __version__
-from nirvana_mri.atomic import check_target
-from nirvana_mri.errors import DataError, NirvanaError, UsageError
-from nirvana_mri.io.hdf5 import SafeFile
-from nirvana_mri.io.save import SUFFIXES, save
+from nirvana_mri.errors import NirvanaError, UsageError
+from nirvana_mri.io.save import check_output, output_format, save
 from nirvana_mri.physics.masks import MASKS
-from nirvana_mri.recon.open import open_scan
-from nirvana_mri.recon.pipeline import reconstruct
+from nirvana_mri.recon.jobs import Job, Reading, Writing, is_done
+from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices
+from nirvana_mri.recon.stream import nothing, spooled
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
 
@@ -41,12 +40,19 @@ class Recipe:
     slices: tuple[int | None, int | None] | None = None
     combine: str = "rss"
     keep_phase: bool = False
+    prewhiten: bool = True
     device: str = "cpu"
 
     def apply(self, scan: Scan, progress: Progress | None = None) -> Volume:
         """The reconstruction of one scan."""
-        settings = {**asdict(self), "slices": pick_slices(self.slices, len(scan.kspace), scan.name)}
-        return reconstruct(scan, **settings, progress=progress)
+        return reconstruct(scan, **self._settings(scan), progress=progress)
+
+    def start(self, scan: Scan) -> tuple[Volume, Generator[NDArray[Any]]]:
+        """The reconstruction of one scan, slice by slice, as :func:`reconstruct_slices` gives it."""
+        return reconstruct_slices(scan, **self._settings(scan))
+
+    def _settings(self, scan: Scan) -> dict[str, Any]:
+        return {**asdict(self), "slices": pick_slices(self.slices, len(scan.kspace), scan.name)}
 
     def request(self, model_sha256: str | None) -> dict[str, Any]:
         """What decides the output's voxels, JSON-ready: equal requests of one scan need no second run."""
@@ -62,21 +68,17 @@ class Recipe:
         return asked
 
 
-@dataclass(frozen=True)
-class Job:
-    """One scan and where its reconstruction goes."""
-
-    scan: Path
-    out: Path
-
-
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of a job: a volume without its voxels, an error, or nothing because it had been done before."""
+    """What became of a job: a volume without its voxels, an error, or nothing because it had been done before.
+
+    Of several volumes it is the first; ``volumes`` says how many were written.
+    """
 
     job: Job
     seconds: float = 0.0
     volume: Volume | None = None
+    volumes: int = 0
     error: NirvanaError | OSError | None = None
 
     @property
@@ -84,47 +86,74 @@ class Outcome:
         return self.volume is None and self.error is None
 
 
-def plan(scans: Sequence[Path], out: Path) -> list[Job]:
-    """Which scan goes where. Folders stand for the HDF5 files in them.
-
-    One scan goes to ``out`` where that has a suffix and is no folder; else every scan goes into the folder ``out``,
-    under its own name, as fastMRI pairs them. Raises: UsageError where two would have one name, or output would
-    replace input.
-    """
-    found = [path for given in scans for path in _files(given)]
-    to_file = len(found) == 1 and not scans[0].is_dir() and not out.is_dir() and out.suffix
-    if to_file:
-        if out.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"{out}: cannot write {out.suffix}; supported: {', '.join(SUFFIXES)}, or a folder")
-        check_target(out)
-        jobs = [Job(found[0], out)]
-    else:
-        if out.is_file() or (out.suffix.lower() in SUFFIXES and not out.is_dir()):
-            raise UsageError(f"{out} names a file, and {len(found)} scans go into a folder; name one")
-        jobs = [Job(path, out / (path.name if path.suffix in SUFFIXES else f"{path.stem}.h5")) for path in found]
-    _refuse_collisions(jobs)
-    return jobs
-
-
-def run(jobs: Sequence[Job], recipe: Recipe, *, redo: bool, progress: Progress | None = None) -> Iterator[Outcome]:
-    """Do the jobs in turn, each outcome as it comes; only one scan is in memory at a time.
+def run(
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    *,
+    reading: Reading | None = None,
+    writing: Writing | None = None,
+    redo: bool,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Do the jobs in turn, each outcome as it comes; only a few slices of one scan are in memory at a time.
 
     Without ``redo`` a job is skipped whose output answers the same request and is newer than all that it was made from.
     """
-    sha256 = _model_sha256(recipe)
-    request = recipe.request(sha256)
+    reading, writing = reading or Reading(), writing or Writing()
+    request = recipe.request(_model_sha256(recipe)) | reading.given
+    if writing.assume_orientation:
+        request["assume_orientation"] = writing.assume_orientation
+    sources = [] if recipe.mask in MASKS else [mask_file(recipe.mask)]
     for job in jobs:
         try:
-            if not redo and _is_done(job, request, recipe):
+            if not redo and is_done(job, request, sources):
                 yield Outcome(job)
                 continue
             began = time.monotonic()
-            volume = recipe.apply(open_scan(job.scan), progress)
+            volumes = _made(job, recipe, reading, writing, request, progress)
             job.out.parent.mkdir(parents=True, exist_ok=True)
-            save(replace(volume, provenance={**volume.provenance, "request": request}), job.out)
-            yield Outcome(job, time.monotonic() - began, _without_voxels(volume))
+            save(volumes, job.out, **writing.options)
+            told = replace(volumes[0], voxels=nothing(volumes[0].voxels.shape, volumes[0].voxels.dtype))
+            yield Outcome(job, time.monotonic() - began, told, len(volumes))
         except (NirvanaError, OSError) as error:
             yield Outcome(job, error=_about(job, error))
+
+
+def _made(
+    job: Job,
+    recipe: Recipe,
+    reading: Reading,
+    writing: Writing,
+    request: dict[str, Any],
+    progress: Progress | None,
+) -> list[Volume]:
+    """The volumes of one scan, their voxels on disk. Raises early for what cannot be written."""
+    first, scans = reading.open(job.scan)
+    count = 1 if reading.volume is not None else first.volumes
+    if count > 1 and output_format(job.out, writing.format) == "h5":
+        raise UsageError(
+            f"{job.scan} holds {count} volumes, and an .h5 one; choose --volume 0 to {count - 1}, or .nii.gz or .dcm"
+        )
+    check_output(job.out, volumes=count, orientation_known=first.geometry.orientation_known, **writing.options)
+    volumes: list[Volume] = []
+    for scan in scans:
+        head, pictures = recipe.start(scan)
+        head = replace(head, provenance={**head.provenance, "request": request})
+        total = len(head.voxels) * count
+        with closing(pictures):
+            told = _told(pictures, len(head.voxels) * len(volumes), total, progress)
+            volumes.append(spooled(head, told, job.out))
+    return volumes
+
+
+def _told(
+    pictures: Iterable[NDArray[Any]], before: int, total: int, progress: Progress | None
+) -> Iterator[NDArray[Any]]:
+    """The pictures, and a word on each."""
+    for done, picture in enumerate(pictures, before + 1):
+        yield picture
+        if progress is not None:
+            progress(done, total)
 
 
 def _about(job: Job, error: NirvanaError | OSError) -> NirvanaError | OSError:
@@ -132,12 +161,6 @@ def _about(job: Job, error: NirvanaError | OSError) -> NirvanaError | OSError:
     if isinstance(error, OSError) or str(job.scan) in str(error):
         return error
     return type(error)(f"{job.scan}: {error}").with_traceback(error.__traceback__)
-
-
-def _without_voxels(volume: Volume) -> Volume:
-    """All that a volume says, its shape included, in no memory: a list of outcomes may be long."""
-    nothing = np.zeros((), volume.voxels.dtype)
-    return replace(volume, voxels=np.broadcast_to(nothing, volume.voxels.shape))
 
 
 def pick_slices(wanted: tuple[int | None, int | None] | None, count: int, what: str) -> range | None:
@@ -155,41 +178,6 @@ def pick_slices(wanted: tuple[int | None, int | None] | None, count: int, what: 
 def mask_file(mask: str) -> Path:
     """The file that ``mask`` names, which may say FILE.h5:DATASET."""
     return Path(mask) if Path(mask).exists() else Path(mask.rsplit(":", 1)[0])
-
-
-def _files(given: Path) -> list[Path]:
-    if not given.is_dir():
-        return [given]
-    found = sorted(path for path in given.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise UsageError(f"{given}: no scan in this folder, expected files {' or '.join(SUFFIXES)}")
-    return found
-
-
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    scans = {job.scan.resolve(): job.scan for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        if job.out in taken:
-            raise UsageError(f"{taken[job.out]} and {job.scan} would both become {job.out}; run them apart")
-        taken[job.out] = job.scan
-        if job.out.resolve() in scans:
-            raise UsageError(f"{job.out} would replace the scan {scans[job.out.resolve()]}; choose another place")
-
-
-def _is_done(job: Job, request: dict[str, Any], recipe: Recipe) -> bool:
-    """True where the output is there, answers this request, and is newer than the scan and the mask file."""
-    if not job.out.is_file() or not job.scan.is_file():
-        return False
-    sources = [job.scan] if recipe.mask in MASKS else [job.scan, mask_file(recipe.mask)]
-    if any(path.stat().st_mtime_ns > job.out.stat().st_mtime_ns for path in sources if path.exists()):
-        return False
-    try:
-        with SafeFile(job.out, DataError) as file:
-            stored = json.loads(file.attribute("provenance", "O") or "{}")
-    except (DataError, ValueError):
-        return False  # not one of ours, or damaged: made again
-    return isinstance(stored, dict) and stored.get("request") == request
 
 
 def _model_sha256(recipe: Recipe) -> str | None:

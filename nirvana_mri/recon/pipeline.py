@@ -1,7 +1,6 @@
 """Scan in, Volume out: one slice at a time."""
 
 import hashlib
-import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,18 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nirvana_mri import __version__
 from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
-from nirvana_mri.recon.coverage import distance_warnings
 from nirvana_mri.recon.model import NirvanaRecon
-from nirvana_mri.recon.open import STAMP
 from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of, zero_filled
-from nirvana_mri.recon.sampling import Sampling, choose_sampling
+from nirvana_mri.recon.provenance import affine_of, provenance_of, warnings_of
+from nirvana_mri.recon.sampling import choose_sampling
 from nirvana_mri.recon.stream import nothing, slices_of
 from nirvana_mri.scan import Scan
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
+from nirvana_mri.volume import Volume
 
 Solver = Callable[[SliceProblem], Tensor]
 Progress = Callable[[int, int], None]
@@ -120,13 +117,13 @@ def reconstruct_slices(
     size = min(scan.crop[0], scan.shape[2]), min(scan.crop[1], scan.shape[3])
     head = Volume(
         voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
-        affine=_affine(scan, numbers),
+        affine=affine_of(scan, numbers),
         mask=sampling.mask,
-        provenance=_provenance(scan, method, loaded, sampling, combine, white is not None),
+        provenance=provenance_of(scan, method, loaded, sampling, combine, white is not None),
         name=scan.name,
         slices=tuple(numbers),
         orientation_known=scan.geometry.orientation_known,
-        warnings=_warnings(scan, sampling, loaded),
+        warnings=warnings_of(scan, sampling, loaded),
     )
     work = _Work(scan, sampling.mask, solver, combine, keep_phase, white, device)
     return head, work.pictures(numbers, head.voxels[0])
@@ -205,51 +202,3 @@ def _weights_sha256(model: NirvanaRecon) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _affine(scan: Scan, numbers: list[int]) -> NDArray[np.float64]:
-    affine = np.eye(4) if scan.geometry.affine is None else np.array(scan.geometry.affine, dtype=np.float64)
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, 2] * numbers[0]
-    if len(numbers) > 1:
-        moved[:3, 2] *= numbers[1] - numbers[0]
-    return moved
-
-
-def _provenance(
-    scan: Scan, method: str, loaded: LoadedModel | None, sampling: Sampling, combine: str, prewhitened: bool
-) -> dict[str, Any]:
-    source = {"format": scan.file_format, "coils": scan.shape[1], "matrix": list(scan.shape[2:]), "raw": scan.raw}
-    source |= {} if scan.raw else {"kspace": STAMP}
-    source |= {"volume": scan.volume, "volumes": scan.volumes} if scan.volumes > 1 else {}
-    return {
-        "method": method,
-        "applied": "plain coil combination: fully sampled, nothing to restore" if sampling.complete else method,
-        "model": loaded.name if loaded else None,
-        "model_sha256": loaded.sha256 if loaded else None,
-        "backbone_sha256": loaded.backbone_sha256 if loaded else None,
-        "sampling": sampling.description,
-        "combine": combine,
-        "prewhitened": prewhitened,
-        "simulated": scan.simulated,
-        "source": source,
-        "metadata": {name: value for name, value in scan.metadata.items() if _is_plain(value)},
-        "toolkit_version": __version__,
-        "notice": NOT_FOR_CLINICAL_USE,
-    }
-
-
-def _is_plain(value: Any) -> bool:
-    """True for what JSON can hold as it is."""
-    return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _warnings(scan: Scan, sampling: Sampling, loaded: LoadedModel | None) -> tuple[str, ...]:
-    notes = list(scan.warnings)
-    if sampling.complete:
-        notes.append("the scan is fully sampled: nothing to restore; give accelerate to try a method on it")
-    elif loaded is not None:
-        notes += distance_warnings(loaded.covers, scan, sampling.acceleration)
-    if sampling.description["origin"] == "retrospective" and not scan.fully_sampled:
-        notes.append("the scan came undersampled; the mask left fewer samples than it asks for")
-    return tuple(notes)

@@ -68,7 +68,7 @@ class SliceProblem:
             picture = (picture.square() + floor).sqrt()
         return centre_crop(picture, self.crop) * self.scale
 
-    def finish_complex(self, image: Complex[Tensor, "ny nx"]) -> Complex[Tensor, "ny nx"]:
+    def finish_complex(self, image: Complex[Tensor, "ny nx"]) -> Complex[Tensor, "rows columns"]:
         """The complex image on the scan's intensity scale, cropped, with no noise floor."""
         return centre_crop(image, self.crop) * self.scale
 
@@ -77,17 +77,19 @@ class SliceProblem:
 class Whitening:
     """``matrix`` mixes measured coils into coils with equal and independent noise, ``inverse`` back.
 
-    The noise energy summed over the coils stays as it was: what a noise floor needs holds before and after.
+    ``energy`` is the noise energy of one sample summed over the coils, on the scan's scale: the same before and after,
+    so that it serves a noise floor as well as it does the solvers.
     """
 
     matrix: Complex[Tensor, "coil coil"]
     inverse: Complex[Tensor, "coil coil"]
+    energy: float
 
 
 def whitening_of(scan: Scan, device: torch.device | str = "cpu") -> Whitening | None:
     """What whitens the coils of a scan; None where it holds no noise measurement, or one coil.
 
-    Only the noise's shape counts, not its level. Raises: ScanError for noise from which nothing can be told.
+    Raises: ScanError for noise from which nothing can be told.
     """
     coils = scan.shape[1]
     if scan.noise is None or coils == 1:
@@ -99,10 +101,10 @@ def whitening_of(scan: Scan, device: torch.device | str = "cpu") -> Whitening | 
         white = whitening_matrix(noise)
     except DataError as problem:
         raise ScanError(f"{problem}: --no-prewhiten (prewhiten=False) reconstructs without it") from problem
-    level = math.sqrt(float(torch.view_as_real(noise).square().sum()) / noise.numel())
-    matrix = white * level
+    level = float(torch.view_as_real(noise).square().sum()) / noise.numel()  # energy of a coil, on average
+    matrix = white * math.sqrt(level)
     single = torch.complex64
-    return Whitening(matrix.to(device, single), torch.linalg.inv(matrix).to(device, single))
+    return Whitening(matrix.to(device, single), torch.linalg.inv(matrix).to(device, single), level * coils)
 
 
 def prepare_slice(
@@ -142,7 +144,7 @@ def prepare_slice(
         operator=SenseOperator(maps, sampled),
         certainty=certainty,
         calibration=(block.shape[1], block.shape[2]),
-        noise=noise_energy(raw, sampled),
+        noise=_noise(raw, sampled, exponent, white),
         coils=raw.shape[0],
         scale=math.ldexp(1.0, exponent),
         crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
@@ -176,6 +178,15 @@ def _measured(kspace: np.ndarray, mask: np.ndarray, device: torch.device | str) 
         raise ScanError(f"largest measured sample is {peak}; expected a finite value above 0; is the mask inverted?")
     exponent = math.frexp(peak)[1]
     return raw * math.ldexp(1.0, -exponent), sampled, exponent
+
+
+def _noise(raw: Tensor, sampled: Tensor, exponent: int, white: Whitening | None) -> float:
+    """Noise energy of a sample, summed over the coils.
+
+    What the samples themselves show holds signal too: it bounds what was measured, whose bandwidth may be another.
+    """
+    shown = noise_energy(raw, sampled)
+    return shown if white is None else min(shown, math.ldexp(white.energy, -2 * exponent))
 
 
 def _to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:

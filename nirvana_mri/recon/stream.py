@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from nirvana_mri.scan import Scan, SliceSource
 from nirvana_mri.volume import Volume
 
 
-def slices_of(scan: Scan, numbers: Sequence[int]) -> Iterator[NDArray[np.complex64]]:
+def slices_of(scan: Scan, numbers: Sequence[int]) -> Generator[NDArray[np.complex64]]:
     """K-space of these slices, in this order; those of a raw file are read ahead.
 
     Slices that are computed from pictures are not: that would only take the processor from the reconstruction.
@@ -28,7 +27,7 @@ def slices_of(scan: Scan, numbers: Sequence[int]) -> Iterator[NDArray[np.complex
     return (scan.kspace[number] for number in numbers)
 
 
-def read_ahead(source: SliceSource, numbers: Sequence[int]) -> Iterator[NDArray[Any]]:
+def read_ahead(source: SliceSource, numbers: Sequence[int]) -> Generator[NDArray[Any]]:
     """The slices in this order, the next one fetched by a thread while this one is used.
 
     Each is an array of its own, never a buffer that the next one fills, so that it may be kept; a consumer that lets
@@ -51,9 +50,8 @@ def spooled(head: Volume, pictures: Iterable[NDArray[Any]], out: Path) -> Volume
     with the process however it ends. Raises: DataError for a disk that is full.
     """
     folder = next(place for place in out.resolve().parents if place.exists())
-    iterator = iter(pictures)
-    with tempfile.TemporaryFile(dir=folder) as file, closing(iterator):  # type: ignore[type-var]
-        for picture in iterator:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for picture in pictures:
             try:
                 file.write(np.ascontiguousarray(picture, head.voxels.dtype).data)
             except OSError as problem:

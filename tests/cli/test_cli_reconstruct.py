@@ -147,7 +147,7 @@ def test_wrong_use_is_refused_before_any_work(run: Run, scan_file: Path, tmp_pat
     faster = ("--method", "sense", "--accelerate", "4")
     assert "would replace the scan" in usage_error(run, scan_file, "-o", scan_file, *faster)
     assert "would replace the scan" in usage_error(run, scan_file, "-o", scan_file.parent, *faster)
-    assert "supported: .h5" in usage_error(run, scan_file, "-o", tmp_path / "r.nii", *faster)
+    assert "supported: .h5" in usage_error(run, scan_file, "-o", tmp_path / "r.txt", *faster)
     assert "is a file, not a folder" in usage_error(run, scan_file, "-o", scan_file / "r.h5", *faster)
     assert "names a file" in usage_error(run, scan_file, scan_file, "-o", tmp_path / "r.h5", *faster)
     assert "would both become" in usage_error(run, scan_file, scan_file, "-o", tmp_path / "out", *faster)
