@@ -12,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench peers clean
+.PHONY: help demo test check bench fuzz peers clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,8 +30,13 @@ check: .venv/.dev  ## lint, format, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: .venv/.test  ## time reconstruction beside E2E-VarNet in one run (minutes)
+bench: .venv/.test  ## time reconstruction, the backbone and reading beside their peers (ten minutes)
 	$(BIN)/python benchmarks/reconstruct.py
+	$(BIN)/python benchmarks/backbone.py
+	$(BIN)/python benchmarks/io.py
+
+fuzz: .venv/.test  ## thousands of damaged files of every format into the readers (minutes; ARGS="--cases 10000")
+	$(BIN)/python scripts/fuzz.py $(ARGS)
 
 peers:  ## install the Debian programs that some tests compare with (without them those tests skip)
 	$(SUDO) apt-get update

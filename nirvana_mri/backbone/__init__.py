@@ -1,5 +1,6 @@
 """The Nirvana language model in plain PyTorch. It knows nothing of MRI and can be lifted out."""
 
+from nirvana_mri.backbone.cache import Cache
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.file import BackboneFile, inspect_backbone, load_backbone, save_backbone
 from nirvana_mri.backbone.fingerprint import sha256
@@ -11,6 +12,7 @@ from nirvana_mri.backbone.published import load_published, published_parameters
 __all__ = [
     "BackboneConfig",
     "BackboneFile",
+    "Cache",
     "LayerRecord",
     "NirvanaLM",
     "NirvanaOutput",
