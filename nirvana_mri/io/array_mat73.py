@@ -32,11 +32,13 @@ class Mat73Array:
         with SafeFile(self.path) as file:
             dataset = file.dataset(self.name)
             if dataset.shape != self.shape[::-1]:
-                raise file.fail(f"{self.name} is now {dataset.shape[::-1]}, was {self.shape}; open it again")
+                raise file.fail(f"{file.said(self.name)} is now {dataset.shape[::-1]}, was {self.shape}; open it again")
             kept = math.prod(n for n, at in zip(self.shape, index, strict=True) if isinstance(at, slice))
             if kept * dataset.dtype.itemsize > LARGEST_READ:
-                raise file.fail(f"{self.name}: a part of {kept} samples, beyond {LARGEST_READ >> 30} GiB; split it")
-            with file.reading(self.name):
+                raise file.fail(
+                    f"{file.said(self.name)}: a part of {kept} samples, beyond {LARGEST_READ >> 30} GiB; split it"
+                )
+            with file.reading(file.said(self.name)):
                 part = np.asarray(dataset[index[::-1]])
         return _joined(part).transpose()
 
@@ -56,7 +58,7 @@ def list_mat73(path: Path) -> list[Mat73Array]:
                 ):
                     continue
             dataset = file.dataset(name)
-            with file.reading(name):
+            with file.reading(file.said(name)):
                 dtype, shape = dataset.dtype, dataset.shape
             is_complex = dtype.kind == "c" or dtype.names == PARTS
             if shape and 0 not in shape and (is_complex or dtype.kind in "iuf"):

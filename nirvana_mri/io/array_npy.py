@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.array_source import InMemory, Mapped, Stored
 from nirvana_mri.io.hdf5 import LARGEST_READ
+from nirvana_mri.io.names import type_words
 
 LARGEST_RATIO = 1100  # declared over stored bytes of a deflated member; deflate ends near 1030
 LARGEST_COUNT = 10_000  # members of an archive
@@ -41,7 +42,7 @@ def npz_names(path: Path) -> dict[str, str]:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()[:LARGEST_COUNT]
     except ZIP_ERRORS as problem:
-        raise _damaged(path, problem) from problem
+        raise _damaged(path, problem) from None
     return {name.removesuffix(".npy"): name for name in members if name.endswith(".npy")}
 
 
@@ -51,7 +52,7 @@ def read_npz(path: Path, member: str) -> Stored:
         with zipfile.ZipFile(path) as archive:
             return InMemory(_unpacked(path, archive, archive.getinfo(member)))
     except (*ZIP_ERRORS, KeyError) as problem:
-        raise _damaged(path, problem) from problem
+        raise _damaged(path, problem) from None
 
 
 def _unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
@@ -86,16 +87,16 @@ def _header(path: Path, file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
-    except NPY_ERRORS as problem:
-        reason = " ".join(str(problem).split())[:80]
-        raise ScanError(f"{path}: not a readable npy array ({reason}); save it again with numpy.save") from problem
+    except NPY_ERRORS:
+        raise ScanError(
+            f"{path}: not a readable npy array (its header cannot be read); save it again with numpy.save"
+        ) from None
     if dtype.hasobject:
         raise ScanError(f"{path}: an array of Python objects, which is never unpickled; save complex64 numbers")
     if dtype.kind not in "biufc" or len(shape) > 32 or any(n < 1 for n in shape) or math.prod(shape) >= 1 << 48:
-        raise ScanError(f"{path}: {dtype} {shape} is no array of samples; save complex64 numbers")
+        raise ScanError(f"{path}: {type_words(dtype)} {shape} is no array of samples; save complex64 numbers")
     return shape, fortran, dtype
 
 
 def _damaged(path: Path, problem: Exception) -> ScanError:
-    reason = " ".join(str(problem).split())[:80]
-    return ScanError(f"{path}: the archive cannot be read ({reason}); save it again with numpy.savez")
+    return ScanError(f"{path}: the archive cannot be read ({type(problem).__name__}); save it again with numpy.savez")

@@ -11,6 +11,7 @@ from nirvana_mri.io.array_mat73 import list_mat73
 from nirvana_mri.io.array_npy import npz_names, read_npy, read_npz
 from nirvana_mri.io.array_scan import array_scan
 from nirvana_mri.io.array_source import InMemory, Mapped, Stored
+from nirvana_mri.io.names import numbered
 from nirvana_mri.scan import Scan
 
 AXES = ("slice", "partition", "coil", "ny", "nx", "volume")
@@ -40,8 +41,8 @@ def read_array(
     ``axes`` names the axes in the order of the file (MATLAB's order for mat, numpy's for npy and npz), "coil ny nx"
     for example, with commas or blanks between: slice, coil, ny (readout), nx (phase encoding), volume (time, echo),
     partition (a third, fully sampled encoding, which is transformed to slices). Axes of length 1 may be left out.
-    ``dataset`` picks one of several arrays. ``images`` says that the array holds complex coil images. What was not
-    measured is told by its zeros.
+    ``dataset`` picks one of several arrays; messages number those whose names they do not repeat, "#2" picks that one.
+    ``images`` says that the array holds complex coil images. What was not measured is told by its zeros.
 
     Raises: UsageError where the axes or the array are not named or do not fit; ScanError for real numbers, which are
     no k-space, and for damaged files.
@@ -108,10 +109,12 @@ def _check_complex(path: Path, is_complex: bool, found: str) -> None:
 def _choose(path: Path, likely: list[str], dataset: str | None, all_names: Collection[str] = ()) -> str:
     """The name that was asked for, or the only one that it can be."""
     names = list(all_names or likely)
-    shown = ", ".join(repr(name[:40]) for name in sorted(names)[:10])
+    said = numbered(names)
+    shown = ", ".join(repr(said[name]) for name in sorted(names)[:10])
     if not names:
         raise ScanError(f"{path}: no numeric array in it; save the k-space as complex64")
     if dataset is not None:
+        dataset = next((name for name in names if dataset == said[name]), dataset)
         if dataset not in names:
             raise UsageError(f"{path}: no array {dataset[:40]!r}; it holds {shown}: choose one with --dataset")
         return dataset

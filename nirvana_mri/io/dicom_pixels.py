@@ -13,6 +13,7 @@ from nirvana_mri.errors import DataError
 from nirvana_mri.io.dicom_elements import DicomError, DicomHeader
 from nirvana_mri.io.dicom_packed import Spans, packed_spans, unpack
 from nirvana_mri.io.dicom_tags import EXPLICIT, IMPLICIT
+from nirvana_mri.io.slices import is_usable
 
 LARGEST_SIDE = 8192
 
@@ -94,8 +95,8 @@ class DicomSlices:
         except (DicomError, OSError) as problem:
             reason = problem if isinstance(problem, DicomError) else "cannot be read"
             raise DataError(f"{self.where}: the file of slice {number} {reason}") from None
-        if not np.isfinite(picture).all():
-            raise DataError(f"{self.where}: slice {number} has NaN or Inf after its rescaling; repair its header")
+        if not is_usable(picture):
+            raise DataError(f"{self.where}: slice {number} has NaN, Inf or values beyond 1e30 after its rescaling")
         return picture
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from nirvana_mri.errors import ScanError
 from nirvana_mri.io.fastmri_writer import write_fastmri
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
 from nirvana_mri.io.header import Header, HeaderError, parse_header
+from nirvana_mri.io.names import is_plain, type_words
 from nirvana_mri.io.sampling import SamplingError, inside_padding, read_mask, settle
 from nirvana_mri.io.slices import KspaceSlices, ReferenceSlices
 from nirvana_mri.scan import Geometry, Scan
@@ -28,7 +29,8 @@ __all__ = ["is_fastmri", "read_fastmri", "write_fastmri"]
 # All that is ever read of the attributes; patient_id and the like stay in the file.
 NUMBERS = ("max", "norm", "acceleration", "num_low_frequency")
 FROM_HEADER = ("field_strength_t", "tr_ms", "te_ms", "ti_ms", "flip_angle_deg")
-ACQUISITION = re.compile(r"[A-Z0-9_]{1,24}")  # AXT2, CORPDFS_FBK: a protocol's code, not free text
+# AXT2, AXT1POST, CORPDFS_FBK: a protocol's code; anything else may be free text.
+ACQUISITION = re.compile(r"(AX|COR|SAG)(T1|T2|FLAIR|PD|T2STAR|SWI|DWI|ADC)?(PRE|POST|FS)?(_FBK|_FBKREPEAT|_[A-Z])?")
 
 
 def is_fastmri(path: str | Path) -> bool:
@@ -81,7 +83,7 @@ def _kspace(file: SafeFile) -> h5py.Dataset:
     kspace = file.dataset("kspace")
     with file.reading("the type of kspace"):
         dtype, shape = kspace.dtype, kspace.shape
-    found = f"kspace is {dtype} {shape}"
+    found = f"kspace is {type_words(dtype)} {shape}"
     if dtype.kind == "f" and shape and shape[-1] == 2:
         raise file.fail(f"{found}: real and imaginary parts on a last axis of 2; store them joined as complex64")
     if dtype.kind != "c" or dtype.itemsize not in (8, 16):
@@ -101,7 +103,7 @@ def _what_instead(names: list[str]) -> str:
         return ": it holds a reconstruction, no raw data; give the scan itself"
     if "dataset" in names:
         return ": it looks like ISMRMRD (group dataset); convert it to fastMRI layout first"
-    shown = ", ".join(name[:40] for name in sorted(names)[:5]) or "nothing"
+    shown = ", ".join(sorted(name for name in names if is_plain(name))[:5]) or "nothing that is known here"
     return f": its root holds {shown}; expected fastMRI layout (kspace, ismrmrd_header)"
 
 
@@ -115,7 +117,7 @@ def _header(file: SafeFile, notes: list[str]) -> Header | None:
     try:
         header = parse_header(file.text("ismrmrd_header"))
     except HeaderError as problem:
-        raise file.fail(f"ismrmrd_header cannot be used: {problem}; repair the header or delete it") from problem
+        raise file.fail(f"ismrmrd_header cannot be used: {problem}; repair the header or delete it") from None
     if header.trajectory != "cartesian":
         raise file.fail("ismrmrd_header names a trajectory that is not cartesian; grid the samples first")
     return header
@@ -159,7 +161,7 @@ def _acquired(file: SafeFile, kspace: h5py.Dataset, inside: NDArray[np.bool_], n
 
 def _carries(file: SafeFile, kspace: h5py.Dataset, number: int, expected: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """bool ``[ny, nx]``, True where some coil of a slice is not zero; one coil is read if that settles it."""
-    with file.reading(f"slice {number} of kspace"):
+    with file.reading(f"slice {number} of kspace"), np.errstate(invalid="ignore"):
         if kspace.ndim == 3:
             return np.asarray(kspace[number] != 0)
         first = np.asarray(kspace[number, 0] != 0)
@@ -179,8 +181,9 @@ def _reference(file: SafeFile, shape: tuple[int, ...]) -> ReferenceSlices | None
     with file.reading(key):
         dtype, found = pictures.dtype, pictures.shape
     if dtype.kind != "f" or len(found) != 3 or found[0] != shape[0] or 0 in found:
+        words = type_words(dtype)
         raise file.fail(
-            f"{key} is {dtype} {found}, expected real numbers ({shape[0]}, rows, columns); delete or redo it"
+            f"{key} is {words} {found}, expected real numbers ({shape[0]}, rows, columns); delete or redo it"
         )
     if math.prod(found[1:]) * 4 > LARGEST_READ:
         raise file.fail(f"{key} has pictures of {found[1:]}, beyond {LARGEST_READ >> 30} GiB; delete or redo it")

@@ -7,6 +7,7 @@ HDF5 follows links into other files, maps raw bytes of other files into datasets
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.io.heap import RawError, read_string
+from nirvana_mri.io.names import is_plain, numbered, type_words
 
 # What h5py raises for a damaged file, by the library's own error class.
 HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
@@ -26,6 +28,9 @@ BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbi
 LARGEST_READ = 4 << 30  # bytes in one slice or one chunk
 LARGEST_RATIO = 1000  # declared over stored bytes of a compressed dataset; gzip ends near 1030
 LARGEST_TEXT = 4 << 20
+MOST_NAMES = 100
+LONGEST_REASON = 300
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")  # the library quotes names and paths
 LARGEST_ATTRIBUTE = 1 << 16  # what HDF5 itself allows in an object header
 
 
@@ -62,19 +67,30 @@ class SafeFile:
         try:
             yield
         except HDF5_ERRORS as problem:
-            text = " ".join(str(problem).split())
+            text = " ".join(QUOTED.sub("...", str(problem)).split())[:LONGEST_REASON]
             if "truncated file" in text:
-                raise self.fail(f"the file is truncated ({text}); copy it again from its source") from problem
-            raise self.fail(f"{what} cannot be read ({text}); the file may be damaged, copy it again") from problem
+                raise self.fail(f"the file is truncated ({text}); copy it again from its source") from None
+            raise self.fail(f"{what} cannot be read ({text}); the file may be damaged, copy it again") from None
 
     def names(self) -> list[str]:
         """What the root of the file lists, at most 100 names."""
         with self.reading("the list of contents"):
-            return [str(name) for name, _ in zip(self.file, range(100), strict=False)]
+            return [str(name) for name, _ in zip(self.file, range(MOST_NAMES), strict=False)]
+
+    def said(self, name: str) -> str:
+        """A name in the file as a message may repeat it."""
+        first, slash, rest = name.partition("/")
+        if all(is_plain(part) for part in (first, *rest.split("/")) if part):
+            return name
+        try:
+            listed = [str(found) for found, _ in zip(self.file, range(MOST_NAMES), strict=False)]
+        except HDF5_ERRORS:
+            listed = []
+        return numbered(listed).get(first, "a member") + (slash + rest if is_plain(rest) else "")
 
     def has(self, name: str) -> bool:
         """True where the root holds ``name``, wherever it leads."""
-        with self.reading(name):
+        with self.reading(self.said(name)):
             return bool(self.file.id.links.exists(name.encode()))
 
     def group_with(self, *members: str) -> str | None:
@@ -82,7 +98,7 @@ class SafeFile:
         for name in self.names():
             if "/" in name or not self._hard_link(name):
                 continue
-            with self.reading(name):
+            with self.reading(self.said(name)):
                 is_group = h5py.h5o.get_info(self.file.id, name.encode()).type == h5py.h5o.TYPE_GROUP
             if is_group and all(self._hard_link(f"{name}/{member}") is not None for member in members):
                 return name
@@ -91,37 +107,40 @@ class SafeFile:
     def dataset(self, name: str) -> h5py.Dataset:
         """The dataset ``name`` of the root, or "group/name", after every check that needs no data."""
         where = self._resolve(name)
-        with self.reading(name):
+        with self.reading(self.said(name)):
             found = self.file[where]
         if not isinstance(found, h5py.Dataset):
-            raise self.fail(f"{name} is a {type(found).__name__.lower()}, expected a dataset")
-        with self.reading(name):
+            raise self.fail(f"{self.said(name)} is a {type(found).__name__.lower()}, expected a dataset")
+        with self.reading(self.said(name)):
             self._check_storage(name, found)
         return found
 
     def array(self, name: str, largest: int) -> NDArray[Any]:
         """All of a small dataset: at most ``largest`` elements of a numeric type."""
         dataset = self.dataset(name)
-        with self.reading(name):
+        with self.reading(self.said(name)):
             if dataset.dtype.kind not in "biufc" or not 0 < math.prod(dataset.shape) <= largest:
                 raise self.fail(
-                    f"{name} is {dataset.dtype} {dataset.shape}, expected numbers, at most {largest} of them"
+                    f"{self.said(name)} is {type_words(dataset.dtype)} {dataset.shape}, expected numbers, at most "
+                    f"{largest} of them"
                 )
             return np.asarray(dataset[()])
 
     def text(self, name: str) -> str:
         """The one string that dataset ``name`` holds."""
         dataset = self.dataset(name)
-        with self.reading(name):
+        with self.reading(self.said(name)):
             kind = h5py.check_string_dtype(dataset.dtype)
             if kind is None or math.prod(dataset.shape) != 1:
-                raise self.fail(f"{name} is {dataset.dtype} {dataset.shape}, expected one string")
+                raise self.fail(
+                    f"{self.said(name)} is {type_words(dataset.dtype)} {dataset.shape}, expected one string"
+                )
             if kind.length is None:
                 value = self._string(name, dataset)
             elif kind.length <= LARGEST_TEXT:
                 value = np.asarray(dataset[()], dtype=object).item()
             else:
-                raise self.fail(f"{name} claims text of {kind.length} bytes; copy it again from its source")
+                raise self.fail(f"{self.said(name)} claims text of {kind.length} bytes; copy it again from its source")
             text = value.decode() if isinstance(value, bytes) else str(value)
         return text.rstrip("\0")
 
@@ -159,23 +178,26 @@ class SafeFile:
         if offset is None and dataset.chunks and not dataset.id.get_create_plist().get_nfilters():
             offset = dataset.id.get_chunk_info(0).byte_offset
         if offset is None or self.file.id.get_create_plist().get_sizes() != (8, 8):
-            raise self.fail(f"{name} keeps its text where no check reaches it; use h5repack -l CONTI -f NONE")
+            raise self.fail(
+                f"{self.said(name)} keeps its text where no check reaches it; use h5repack -l CONTI -f NONE"
+            )
         try:
             return read_string(self.path, offset, self.file.userblock_size, LARGEST_TEXT)
         except RawError as problem:
-            raise self.fail(f"{name} claims text that the file cannot hold; copy it again from its source") from problem
+            said = self.said(name)
+            raise self.fail(f"{said} claims text that the file cannot hold; copy it again from its source") from problem
 
     def _resolve_in_group(self, name: str) -> str:
         """``name`` ("group/dataset"), where each step is a hard link: nothing else is followed inside a group."""
         steps = name.split("/")
         for depth in range(1, len(steps) + 1):
             if self._hard_link("/".join(steps[:depth])) is not True:
-                raise self.fail(f"{name} is a link, which is not followed; copy the dataset into the file")
+                raise self.fail(f"{self.said(name)} is a link, which is not followed; copy the dataset into the file")
         return name
 
     def _hard_link(self, name: str) -> bool | None:
         """None where nothing has that name; all steps before the last must be known hard links."""
-        with self.reading(name):
+        with self.reading(self.said(name)):
             if not self.file.id.links.exists(name.encode()):
                 return None
             return bool(self.file.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD)
@@ -186,26 +208,30 @@ class SafeFile:
             return self._resolve_in_group(name)
         target = name
         for _ in range(8):
-            with self.reading(name):
+            with self.reading(self.said(name)):
                 if not self.file.id.links.exists(target.encode()):
                     raise self.fail(
-                        f"{name} is a link to {target!r}, which is not there; copy the dataset into the file"
+                        f"{self.said(name)} is a link to nothing that is there; copy the dataset into the file"
                     )
                 kind = self.file.id.links.get_info(target.encode()).type
             if kind == h5py.h5l.TYPE_HARD:
                 return target
             if kind != h5py.h5l.TYPE_SOFT:
+                said = self.said(name)
                 raise self.fail(
-                    f"{name} is a link to another file, which is not followed; copy the dataset into the file"
+                    f"{said} is a link to another file, which is not followed; copy the dataset into the file"
                 )
-            with self.reading(name):
+            with self.reading(self.said(name)):
                 target = self.file.id.links.get_val(target.encode()).decode().lstrip("/")
             if not target or "/" in target:
-                raise self.fail(f"{name} is a link into a group, which is not followed; store the dataset at the root")
-        raise self.fail(f"{name} is a chain of links without an end; copy the dataset into the file")
+                raise self.fail(
+                    f"{self.said(name)} is a link into a group, which is not followed; store the dataset at the root"
+                )
+        raise self.fail(f"{self.said(name)} is a chain of links without an end; copy the dataset into the file")
 
     def _check_storage(self, name: str, dataset: h5py.Dataset) -> None:
         """Refuse bytes that are elsewhere, missing, or packed beyond belief."""
+        name = self.said(name)
         if dataset.is_virtual or dataset.external:
             raise self.fail(f"{name} keeps its data in other files, which are not followed; repack it with h5repack")
         if dataset.shape is None:

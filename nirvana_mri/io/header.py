@@ -127,7 +127,7 @@ def parse_header(xml: str, encoding: int = 0) -> Header:
     try:
         root = ElementTree.fromstring(xml)
     except (ElementTree.ParseError, ValueError) as problem:
-        raise HeaderError(f"its XML is broken ({problem})") from problem
+        raise HeaderError(f"its XML is broken ({problem})") from None
     every = root.findall("{*}encoding")
     one = every[encoding] if encoding < len(every) else ElementTree.Element("encoding")
     step_1, step_2 = (f"encodingLimits/kspace_encoding_step_{n}" for n in (1, 2))
@@ -197,8 +197,8 @@ def _number(root: ElementTree.Element, path: str) -> float | None:
 def _finite(text: str, path: str) -> float | None:
     try:
         value = float(text)
-    except ValueError as problem:
-        raise HeaderError(f"{path} is not a number") from problem
+    except ValueError:
+        raise HeaderError(f"{path} is not a number") from None
     return value if math.isfinite(value) else None
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nirvana_mri.errors import DataError
 from nirvana_mri.io.derivation import unknown_provenance
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
+from nirvana_mri.io.names import type_words
 from nirvana_mri.volume import Volume
 
 LARGEST_MASK = 1 << 26  # elements
@@ -52,7 +53,9 @@ def _voxels(file: SafeFile) -> NDArray[Any]:
     with file.reading("reconstruction"):
         dtype, shape = dataset.dtype, dataset.shape
     if dtype.kind not in "fc" or len(shape) != 3 or 0 in shape:
-        raise file.fail(f"reconstruction is {dtype} {shape}, expected real or complex (slices, rows, columns)")
+        raise file.fail(
+            f"reconstruction is {type_words(dtype)} {shape}, expected real or complex (slices, rows, columns)"
+        )
     if math.prod(shape) * 8 > LARGEST_READ:
         raise file.fail(f"reconstruction is {shape}, beyond {LARGEST_READ >> 30} GiB; split the file")
     voxels = np.empty(shape, np.complex64 if dtype.kind == "c" else np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError
@@ -23,7 +24,7 @@ from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 LARGEST = 1 << 31  # bytes
 LARGEST_RATIO = 1000  # of declared over stored bytes; gzip ends near 1030
 BESIDE = ("affine", "image_sha256", "stamp", "mask", "slices", "warnings", "orientation", "orientation_known")
-PROBLEMS = (ImageFileError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+PROBLEMS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 
 
 def load_nifti(path: str | Path, volume: int | None = None) -> Volume:

@@ -1,5 +1,6 @@
 """The user's own sampling mask, from an npy file or a dataset of an HDF5 file."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.io.array_npy import read_npy
 from nirvana_mri.io.hdf5 import SafeFile
+from nirvana_mri.io.names import is_plain, type_words
 
 LARGEST_MASK = 1 << 26  # samples
 _NPY = b"\x93NUMPY"
@@ -44,28 +47,26 @@ def _read(path: Path, dataset: str) -> NDArray[Any]:
         raise DataError(f"{path}: neither npy nor HDF5; save the mask with numpy.save")
     with SafeFile(path, DataError) as file:
         if not file.has(dataset):
+            shown = ", ".join(name for name in file.names() if is_plain(name))
             raise DataError(
-                f"{path}: no dataset {dataset!r}, it holds {', '.join(file.names())}; "
+                f"{path}: no dataset {dataset!r}, it holds {shown or 'none with a plain name'}; "
                 f"name the mask's as {path.name}:DATASET"
             )
         return file.array(dataset, LARGEST_MASK)
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    try:
-        # Mapped, so that a header that declares more than the file holds fails before memory is taken.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, OverflowError) as problem:
-        reason = " ".join(str(problem).split())
-        raise DataError(f"{path}: not a readable npy array ({reason}); save the mask with numpy.save") from problem
-    if mapped.size > LARGEST_MASK:
-        raise DataError(f"{path}: {mapped.shape} is too large for a mask, expected [nx] or [ny nx]")
-    return np.asarray(mapped)
+    stored = read_npy(path)
+    if math.prod(stored.shape) > LARGEST_MASK:
+        raise DataError(f"{path}: {stored.shape} is too large for a mask, expected [nx] or [ny nx]")
+    return stored.read((slice(None),) * len(stored.shape))
 
 
 def _as_bool(path: Path, values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise DataError(f"{path}: a mask holds True and False, or 1 and 0; this {values.dtype} {values.shape} does not")
+        raise DataError(
+            f"{path}: a mask holds True and False, or 1 and 0; this {type_words(values.dtype)} {values.shape} does not"
+        )
     mask = np.array(values, dtype=bool)
     if mask.ndim >= 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]

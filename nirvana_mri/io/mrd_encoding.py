@@ -26,7 +26,7 @@ def read_header(file: SafeFile, name: str, encoding: int = 0) -> Header:
     try:
         return parse_header(file.text(name), encoding)
     except HeaderError as problem:
-        raise file.fail(f"{name} cannot be used: {problem}; repair the header") from problem
+        raise file.fail(f"{file.said(name)} cannot be used: {problem}; repair the header") from None
 
 
 def choose_encoding(
@@ -40,10 +40,14 @@ def choose_encoding(
     """
     header = read_header(file, name)
     if header.encodings == 0:
-        raise file.fail(f"{name} describes no encoding: matrix and field of view are unknown; write the header again")
+        raise file.fail(
+            f"{file.said(name)} describes no encoding: matrix and field of view are unknown; write the header again"
+        )
     used = [int(n) for n in np.unique(lines["encoding"])]
     if used and used[-1] >= header.encodings:
-        raise file.fail(f"a line is of encoding {used[-1]}, but {name} describes {header.encodings}; repair the header")
+        raise file.fail(
+            f"a line is of encoding {used[-1]}, but {file.said(name)} describes {header.encodings}; repair the header"
+        )
     only_calibration = has(lines, CALIBRATION)
     chosen = lines[only_calibration] if calibration else lines[~only_calibration]
     usable = [int(n) for n in np.unique(chosen["encoding"])] or ([] if calibration else used)

@@ -51,16 +51,16 @@ def read_lines(file: SafeFile, name: str) -> tuple[NDArray[Any], np.dtype[Any]]:
 
     Raises: ScanError where the table is not ISMRMRD's, or claims what the file does not hold.
     """
-    table = file.dataset(name)
-    with file.reading(name):
+    table, said = file.dataset(name), file.said(name)
+    with file.reading(said):
         count, parts = int(table.shape[0]) if table.ndim == 1 else 0, table.dtype.names or ()
         if not {"head", "data"} <= set(parts):
-            raise file.fail(f"{name} is {table.dtype.kind} {table.shape}, expected ISMRMRD's records of head and data")
+            raise file.fail(f"{said} is {table.dtype.kind} {table.shape}, expected ISMRMRD's records of head and data")
         numbers = np.dtype(h5py.check_vlen_dtype(table.dtype["data"]) or "V1")
     if not 0 < count <= MOST_LINES:
-        raise file.fail(f"{name} holds {count} readouts, expected 1 to {MOST_LINES}; export the scan again")
+        raise file.fail(f"{said} holds {count} readouts, expected 1 to {MOST_LINES}; export the scan again")
     if numbers.kind != "f" or numbers.itemsize not in (4, 8):
-        raise file.fail(f"{name} holds samples of type {numbers}, expected float32; export the scan again")
+        raise file.fail(f"{said} holds samples of type {numbers}, expected float32; export the scan again")
     try:
         kind = disk_type(table)
         _check_head(kind)
@@ -68,14 +68,14 @@ def read_lines(file: SafeFile, name: str) -> tuple[NDArray[Any], np.dtype[Any]]:
         for first, several in records(file, table, kind):
             _fill(lines[first : first + len(several)], several)
     except RawError as problem:
-        raise file.fail(f"{name} {problem}") from problem
+        raise file.fail(f"{said} {problem}") from None
     except HDF5_ERRORS as problem:
-        raise file.fail(f"{name} cannot be read ({' '.join(str(problem).split())}); copy the file again") from problem
+        raise file.fail(f"{said} cannot be read ({type(problem).__name__}); copy the file again") from None
     lines["number"] = np.arange(count)
     claimed = int(lines["length"].sum()) * numbers.itemsize
     if claimed > file.bytes_present:
         raise file.fail(
-            f"{name} claims {claimed} bytes of samples in a file of {file.bytes_present}: truncated; copy it again"
+            f"{said} claims {claimed} bytes of samples in a file of {file.bytes_present}: truncated; copy it again"
         )
     return lines, numbers
 

@@ -17,7 +17,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.io.array_npy import read_npy
 from nirvana_mri.io.nifti_header import LARGEST, NiftiFile, is_header, nifti_start, read_nifti_header
+from nirvana_mri.io.slices import is_usable
 from nirvana_mri.scan import Geometry, Picture
 
 SUFFIXES = (".nii", ".nii.gz", ".npy")
@@ -46,8 +48,8 @@ class NiftiSlices:
     def __getitem__(self, index: SupportsIndex) -> NDArray[Any]:
         number = range(len(self))[index]
         picture = self._scaled(self._stored()[..., number])
-        if not np.isfinite(picture).all():
-            raise DataError(f"{self.file.path}: slice {number} has NaN or Inf; set those voxels to a number")
+        if not is_usable(picture):
+            raise DataError(f"{self.file.path}: slice {number} has NaN, Inf or values beyond 1e30; repair those voxels")
         return picture
 
     def __getstate__(self) -> dict[str, Any]:
@@ -203,11 +205,10 @@ def _unpacked(file: NiftiFile, volume: int) -> NDArray[Any]:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    if mapped.dtype.kind not in "biufc":
-        raise DataError(f"{path}: voxels are {mapped.dtype}, expected numbers, one per voxel (a colour picture?)")
-    if 0 in mapped.shape or math.prod(mapped.shape) > LARGEST:
-        raise DataError(f"{path}: declares {mapped.shape} voxels, expected 1 to 2**29 of them; is the header damaged?")
-    if mapped.ndim not in (2, 3):
-        raise DataError(f"{path}: an array of shape {mapped.shape}, expected (slices, ny, nx) or (ny, nx)")
-    return as_picture(mapped.reshape(-1, *mapped.shape[-2:]))
+    stored = read_npy(path)
+    shape = stored.shape
+    if math.prod(shape) > LARGEST:
+        raise DataError(f"{path}: declares {shape} voxels, expected 1 to 2**29 of them; is the header damaged?")
+    if len(shape) not in (2, 3):
+        raise DataError(f"{path}: an array of shape {shape}, expected (slices, ny, nx) or (ny, nx)")
+    return as_picture(stored.read((slice(None),) * len(shape)).reshape(-1, *shape[-2:]))

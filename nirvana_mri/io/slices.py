@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.hdf5 import SafeFile
 
+LARGEST_VALUE = 1e30
+
 
 @dataclass(frozen=True, eq=False)
 class KspaceSlices:
@@ -91,6 +93,11 @@ def check_slice(samples: NDArray[np.complex64], acquired: NDArray[np.bool_], whe
             f"{where} is zero in {empty.size} columns that count as acquired (first {empty[0]}); "
             "store a mask that holds for every slice"
         )
+
+
+def is_usable(picture: NDArray[Any]) -> bool:
+    """True where every value is finite, and none so large that its Fourier transform is not."""
+    return bool((np.abs(picture) <= LARGEST_VALUE).all())
 
 
 def in_range(index: SupportsIndex, count: int) -> int:

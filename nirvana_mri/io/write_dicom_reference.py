@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
@@ -61,7 +61,8 @@ LOOKED_AT = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
-PROBLEMS = (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError, struct.error)
+PROBLEMS = (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, NotImplementedError)
+BROKEN = (*PROBLEMS, struct.error, BytesLengthException)
 LARGEST_FOLDER = 20000  # files
 CONE = 0.01  # radians between slice normals
 
@@ -97,8 +98,8 @@ def read_reference(path: str | Path, keep_identifiers: bool = False) -> Referenc
             values = _values(heads[0], keep_identifiers)
             found = [plane for head in heads for plane in _planes(head)]
         planes = np.array(found, float).reshape(-1, 2, 3)
-    except (*PROBLEMS, IndexError, OverflowError) as problem:
-        raise DataError(f"{path}: has values that DICOM does not allow there; name another reference") from problem
+    except (*BROKEN, IndexError, OverflowError):
+        raise DataError(f"{path}: has values that DICOM does not allow there; name another reference") from None
     if not len(planes) or not np.isfinite(planes).all():
         raise DataError(f"{path}: does not say where its slices lie; name an original MR image as reference")
     return Reference(values, planes[:, 0], planes[:, 1])
@@ -129,28 +130,29 @@ def _heads(path: Path) -> Iterator[Dataset]:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     if len(files) > LARGEST_FOLDER:
         raise DataError(f"{path}: {len(files)} files, at most {LARGEST_FOLDER} are looked at; name one of them")
-    for file in files:
+    for number, file in enumerate(files, 1):
         if not file.is_file():
             continue
-        head = _head(file, alone=file == path)
+        alone = file == path  # else its name was found here, and may hold a person's
+        head = _head(file, f"{path}:" if alone else f"{path}: file {number} in the order of names", alone)
         if head is not None:
             yield head
 
 
-def _head(file: Path, alone: bool) -> Dataset | None:
+def _head(file: Path, where: str, alone: bool) -> Dataset | None:
     """The elements that are looked at; None for a file that is not DICOM, unless it was asked for ``alone``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom repeats values, which may name a person
             if str(read_file_meta_info(file).get("TransferSyntaxUID", "")).startswith(DEFLATED):
-                raise DataError(f"{file}: is deflated, which may hide any size; name a file as the scanner wrote it")
+                raise DataError(f"{where} is deflated, which may hide any size; name a file as the scanner wrote it")
             return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=LOOKED_AT)
     except InvalidDicomError:
         if alone:
-            raise UsageError(f"{file}: not a DICOM file, expected one of the source series") from None
+            raise UsageError(f"{where} not a DICOM file, expected one of the source series") from None
         return None
-    except PROBLEMS as problem:
-        raise DataError(f"{file}: cannot be read as DICOM; is it complete?") from problem
+    except BROKEN:
+        raise DataError(f"{where} cannot be read as DICOM; is it complete?") from None
 
 
 def _values(head: Dataset, keep_identifiers: bool) -> dict[str, Any]:
