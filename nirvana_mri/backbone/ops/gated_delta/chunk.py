@@ -66,8 +66,8 @@ def _chunks(
 
     What token i writes is r_i = beta_i (v_i - e^{G_i} S^T k_i - sum_{j<i} e^{G_i - G_j} (k_i . k_j) r_j), where G is
     the sum of g since the chunk began: a unit triangular system, inverted once. It is solved transposed, because
-    row-major memory is what the library then takes without a copy. What normalises q and k is multiplied into the small
-    matrices.
+    row-major memory is what the library then takes without a copy. What normalises q and k, and beta, are multiplied
+    into the small matrices.
     """
     together = q.shape[0] * q.shape[2]
     unit_q, unit_k = _inverse_norm(q) * q.shape[3] ** -0.5, _inverse_norm(k)
@@ -80,8 +80,8 @@ def _chunks(
     terms = Chunk(
         q=q * (unit_q * since_start),
         a=torch.bmm(q, k.mT) * (between * unit_q),
-        u=torch.bmm(inverse, v * beta),
-        w=torch.bmm(inverse, k * (beta * unit_k * since_start)),
+        u=torch.bmm(inverse * beta.mT, v),
+        w=torch.bmm(inverse * (beta * unit_k * since_start).mT, k),
         k=k * between[:, -1, :, None],
         decay=since_start[:, -1:],
     )

@@ -37,7 +37,7 @@ OPERATION = register(
         "trigger_update",
         (
             Implementation("naive", "the definition, in the authors' order; any device", _naive),
-            Implementation("tiled", "one product and cheap contractions per tile of 512 tokens; any device", _tiled),
+            Implementation("tiled", "one product and cheap contractions per tile of 1024 tokens; any device", _tiled),
             Implementation("triton", "fused kernels; CUDA", _triton, triton_missing, triton_serves),
         ),
         # Triton's interpreter would take CPU tensors too; there it runs only when asked for.

@@ -22,7 +22,7 @@ from nirvana_mri.backbone.ops.trigger.gradient import (
 from nirvana_mri.backbone.ops.trigger.naive import TriggerBank, TriggerLogits
 from nirvana_mri.backbone.ops.trigger.products import Product, network, over_channels
 
-TILE = 512  # tokens
+TILE = 1024  # tokens
 
 
 def trigger_update_tiled(
