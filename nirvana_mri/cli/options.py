@@ -83,7 +83,7 @@ ReferenceOption = Annotated[
     typer.Option(
         "--reference-dicom",
         metavar="PATH",
-        help="DICOM: the series whose protocol, study and place the new one takes over (never names or dates).",
+        help="DICOM: the source series, in whose slices the picture must lie and whose protocol it takes over.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -102,7 +102,7 @@ FloatOption = Annotated[
 IdentifiersOption = Annotated[
     bool,
     typer.Option(
-        "--keep-identifiers", help="DICOM: names, ids and dates of the reference too.", rich_help_panel=OUTPUT
+        "--keep-identifiers", help="DICOM: names, ids, dates and study of the reference too.", rich_help_panel=OUTPUT
     ),
 ]
 PrewhitenOption = Annotated[

@@ -253,3 +253,117 @@ def test_undersampled_and_fully_sampled_scans_need_no_options(run: Run, scan_fil
     full = run("reconstruct", scan_file, "-o", tmp_path / "full.h5", "--method", "sense")
     assert "fully sampled" in full.stdout
     assert nm.evaluate(load_volume(tmp_path / "full.h5"), scan_file).ssim > 0.999
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A NIfTI of three slices, of two volumes."""
+    import nibabel
+    from tiny import head
+
+    pictures = 100 * np.stack([head(40, 32, 3), 2 * head(40, 32, 3)])
+    nibabel.save(nibabel.Nifti1Image(pictures.T, np.diag([-1.0, -1, 4, 1])), tmp_path / "series.nii.gz")
+    return tmp_path / "series.nii.gz"
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.hdf5", "out.nii", "out.nii.gz", "out.png", "out.dcm", "out.DCM"])
+def test_the_suffix_says_what_is_written(run: Run, picture: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "made" / name
+    done = run("reconstruct", picture, "-o", out, "--method", "zero-filled", "--volume", "1")
+    assert done.exit_code == 0
+    assert "synthetic k-space: from magnitude images" in done.stdout
+    assert "synthetic k-space: from magnitude images" in done.stderr
+    assert out.is_dir() == (out.suffix.lower() == ".dcm")
+    again = run("reconstruct", picture, "-o", out, "--method", "zero-filled", "--volume", "1")
+    assert again.exit_code == 0, "one output is made anew without asking"
+    beside = {"out.json"} if ".nii" in name else set()
+    assert {path.name for path in out.parent.iterdir()} == {name, *beside}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("h5", "head.h5"), ("nifti", "head.nii.gz"), ("png", "head.png")])
+def test_a_format_names_the_files_of_a_folder(run: Run, scan_file: Path, tmp_path: Path, kind: str, name: str) -> None:
+    words = ("reconstruct", scan_file, "-o", tmp_path / "out", *FASTER, "--format", kind)
+    assert run(*words).exit_code == 0
+    assert (tmp_path / "out" / name).is_file()
+    assert ("1 kept" in run(*words).stdout) == (kind != "png")
+    assert "1 written" in run(*words, "--overwrite").stdout
+
+
+def test_all_volumes_go_into_one_nifti(run: Run, picture: Path, tmp_path: Path) -> None:
+    done = run("reconstruct", picture, "-o", tmp_path / "out.nii.gz", "--method", "zero-filled")
+    assert "3 slices x 2 volumes" in done.stdout
+    assert load_volume(tmp_path / "out.nii.gz", 1).voxels.max() == pytest.approx(
+        2 * load_volume(tmp_path / "out.nii.gz", 0).voxels.max()
+    )
+    assert "choose --volume 0 to 1" in usage_error_after(run, picture, "-o", tmp_path / "out.h5")
+
+
+def usage_error_after(run: Run, *words: Any) -> str:
+    done = run("reconstruct", *words, "--method", "zero-filled")
+    assert done.exit_code == 2
+    return done.stderr
+
+
+def test_dicom_needs_an_orientation_and_says_when_it_is_assumed(run: Run, scan_file: Path, tmp_path: Path) -> None:
+    words = (scan_file, "-o", tmp_path / "out.dcm", "--accelerate", "4")
+    assert "give assume_orientation" in usage_error_after(run, *words)
+    assert not (tmp_path / "out.dcm").exists()
+    done = run("reconstruct", *words, "--method", "zero-filled", "--assume-orientation", "axial")
+    assert done.exit_code == 0
+    assert len(list((tmp_path / "out.dcm").iterdir())) == 3
+    assert b"ASSUMED axial" in next((tmp_path / "out.dcm").iterdir()).read_bytes()
+    wrong = run("reconstruct", *words, "--assume-orientation", "sideways")
+    assert wrong.exit_code == 2
+
+
+def test_a_reference_lends_its_links_only_when_asked(run: Run, picture: Path, tmp_path: Path) -> None:
+    import pydicom
+
+    source = tmp_path / "source.dcm"
+    words = ("--method", "zero-filled")
+    assert run("reconstruct", picture, "-o", source, *words, "--volume", "0").exit_code == 0
+    for name, more in (("plain.dcm", ()), ("linked.dcm", ("--keep-identifiers",))):
+        done = run("reconstruct", source, "-o", tmp_path / name, *words, "--reference-dicom", source, *more)
+        assert done.exit_code == 0
+        files = [next(folder.iterdir()) for folder in (source, tmp_path / name)]
+        studies = {pydicom.dcmread(file).StudyInstanceUID for file in files}
+        assert len(studies) == (1 if more else 2)
+
+
+def test_a_plain_array_needs_its_axes(run: Run, scan_file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", kspace=nm.open_scan(scan_file).kspace[0], other=np.ones((3, 4), np.complex64))
+    words = (tmp_path / "data.npz", "-o", tmp_path / "out.h5")
+    assert "--dataset" in usage_error_after(run, *words, "--axes", "coil ny nx")
+    assert "--axes" in usage_error_after(run, *words, "--dataset", "kspace")
+    assert "no option encoding" in usage_error_after(run, *words, "--encoding", "1")
+    done = run(
+        "reconstruct", *words, "--method", "zero-filled", "--dataset", "kspace", "--axes", "coil ny nx", "--debug"
+    )
+    assert done.exit_code == 0
+    assert load_volume(tmp_path / "out.h5").voxels.shape == (1, 64, 56)
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.nii.gz", "out.png", "out.dcm"])
+def test_an_interrupt_leaves_no_file_and_no_thread(
+    run: Run, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import threading
+
+    from nirvana_mri.recon import pipeline
+
+    plain, seen = pipeline.zero_filled, []
+
+    def interrupted(*args: Any) -> Any:
+        seen.append(args)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return plain(*args)
+
+    monkeypatch.setattr(pipeline, "zero_filled", interrupted)
+    (tmp_path / "out").mkdir()
+    words = ("--method", "zero-filled", *(("--assume-orientation", "axial") if name == "out.dcm" else ()))
+    done = run("reconstruct", scan_file, "-o", tmp_path / "out" / name, *words)
+    assert done.exit_code == 130
+    assert len(seen) == 2
+    assert list((tmp_path / "out").iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
