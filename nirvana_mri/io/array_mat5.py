@@ -9,7 +9,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ HEADER = 128
 class MatArray:
     """A numeric array of the file: what it is called, how large it is, and where it lies."""
 
-    name: str
+    name: str = field(repr=False)  # people call arrays after patients
     shape: tuple[int, ...]
     is_complex: bool
     offset: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Mat73Array:
     """A dataset of the root, read a part at a time; ``shape`` is MATLAB's."""
 
     path: Path
-    name: str
+    name: str = field(repr=False)  # people call arrays after patients
     shape: tuple[int, ...]
     is_complex: bool
 

@@ -33,12 +33,13 @@ def load_h5(path: str | Path) -> Volume:
         affine = _numbers(file, "affine", (4, 4))
         slices = _numbers(file, "slices", (voxels.shape[0],))
         known = file.attribute("orientation_known", "b")
-        name = file.attribute("name", "O")
+        provenance = {**unknown_provenance(), **_json(file, "provenance", {})}
+        name = file.attribute("name", "O") if provenance["toolkit_version"] else None  # another's may be a person's
         return Volume(
             voxels=voxels,
             affine=np.eye(4) if affine is None else affine.astype(np.float64),
             mask=_mask(file),
-            provenance={**unknown_provenance(), **_json(file, "provenance", {})},
+            provenance=provenance,
             name=name if isinstance(name, str) else path.stem,
             slices=tuple(range(voxels.shape[0])) if slices is None else tuple(int(n) for n in slices),
             orientation_known=known is True,

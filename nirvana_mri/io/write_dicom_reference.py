@@ -146,7 +146,8 @@ def _head(file: Path, where: str, alone: bool) -> Dataset | None:
             warnings.simplefilter("ignore")  # pydicom repeats values, which may name a person
             if str(read_file_meta_info(file).get("TransferSyntaxUID", "")).startswith(DEFLATED):
                 raise DataError(f"{where} is deflated, which may hide any size; name a file as the scanner wrote it")
-            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=LOOKED_AT)
+            with file.open("rb") as stream:  # pydicom would log the file's name
+                return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=LOOKED_AT)
     except InvalidDicomError:
         if alone:
             raise UsageError(f"{where} not a DICOM file, expected one of the source series") from None
