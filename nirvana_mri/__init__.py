@@ -19,6 +19,7 @@ _HOME = {
     "save": "io.save",
     "load_model": "recon.checkpoint",
     "reconstruct": "recon.pipeline",
+    "reconstruct_slices": "recon.pipeline",
     "simulate": "recon.simulate",
     "evaluate": "eval.evaluate",
     "inspect": "report.inspect",
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from nirvana_mri.io.save import save
     from nirvana_mri.recon.checkpoint import load_model
     from nirvana_mri.recon.open import open_scan
-    from nirvana_mri.recon.pipeline import reconstruct
+    from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices
     from nirvana_mri.recon.simulate import simulate
     from nirvana_mri.report.inspect import inspect
     from nirvana_mri.scan import Geometry, Scan

@@ -69,13 +69,12 @@ class ReferenceSlices:
 def check_slice(samples: NDArray[np.complex64], acquired: NDArray[np.bool_], where: str) -> None:
     """Nothing, where ``samples`` ``[coil, ny, nx]`` are finite and present wherever ``acquired`` claims them.
 
-    One pass: a column's sum of magnitudes is zero only where it is empty, and not finite where a sample is not.
-    Raises: ScanError, beginning with ``where``.
+    One pass over the energy of each column, which is not finite where a sample is not; columns without any, whose
+    squares may have vanished, are looked at again. Raises: ScanError, beginning with ``where``.
     """
     parts = np.ascontiguousarray(samples).view(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = sum((np.abs(coil).sum(axis=0) for coil in parts), np.zeros(parts.shape[-1], np.float32))
-        sums = sums.reshape(-1, 2).sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        sums = np.einsum("cij,cij->j", parts, parts).reshape(-1, 2).sum(axis=1)
     if not np.isfinite(sums).all():
         bad = ~np.isfinite(samples).all(axis=0) & acquired
         if bad.any():
@@ -84,10 +83,11 @@ def check_slice(samples: NDArray[np.complex64], acquired: NDArray[np.bool_], whe
                 f"{where} has NaN or Inf in {int(bad.sum())} acquired samples (first at row {row}, column {column}); "
                 "export the scan again, or mark them unmeasured in mask"
             )
-    if not sums.any():
+    if not sums.any() and not samples.any():
         raise ScanError(f"{where} is all zero; export the scan again, or leave the slice out")
     columns = acquired if acquired.ndim == 1 else acquired.any(axis=0)
-    empty = np.flatnonzero(columns & (sums == 0))
+    quiet = np.flatnonzero(columns & (sums == 0))
+    empty = quiet[~samples[..., quiet].any(axis=(0, 1))]
     if empty.size:
         raise ScanError(
             f"{where} is zero in {empty.size} columns that count as acquired (first {empty[0]}); "
