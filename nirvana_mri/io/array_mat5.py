@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError
-from nirvana_mri.io.hdf5 import LARGEST_READ
+from nirvana_mri.io.hdf5 import LARGEST_READ, most_unpacked
 
 MATRIX, COMPRESSED = 14, 15
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 NUMERIC_CLASSES = range(6, 16)  # double, single and the integers
 COMPLEX = 0x08
 PREFIX = 4096  # flags, dimensions and name lie within the first bytes of a matrix
-LARGEST_RATIO = 1100
 HEADER = 128
 
 
@@ -117,7 +116,7 @@ def _unpack(packed: bytes, order: str) -> bytes:
     if len(tag) < 8:
         raise _Damaged("an element without a tag")
     declared = struct.unpack(order + "II", tag)[1]
-    if declared > min(len(packed) * LARGEST_RATIO, 2 * LARGEST_READ):
+    if declared > min(most_unpacked(len(packed)), 2 * LARGEST_READ):
         raise _Damaged(f"{len(packed)} packed bytes that declare {declared}")
     body = unpacker.decompress(unpacker.unconsumed_tail, declared) if declared else b""
     if len(body) < declared:

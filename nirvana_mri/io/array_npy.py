@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.array_source import InMemory, Mapped, Stored
-from nirvana_mri.io.hdf5 import LARGEST_READ
+from nirvana_mri.io.hdf5 import LARGEST_READ, most_unpacked
 from nirvana_mri.io.names import type_words
 
-LARGEST_RATIO = 1100  # declared over stored bytes of a deflated member; deflate ends near 1030
 LARGEST_COUNT = 10_000  # members of an archive
 PIECE = 1 << 24
 # What numpy's parser raises for a damaged header, and zipfile for a damaged archive.
@@ -58,7 +57,8 @@ def read_npz(path: Path, member: str) -> Stored:
 def _unpacked(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ScanError(f"{path}: a member is packed with method {info.compress_type}; use numpy.savez_compressed")
-    allowed = min(info.compress_size, path.stat().st_size) * LARGEST_RATIO
+    stored = min(info.compress_size, path.stat().st_size)
+    allowed = stored if info.compress_type == zipfile.ZIP_STORED else most_unpacked(stored)
     with archive.open(info) as file:
         shape, fortran, dtype = _header(path, file)
         count = math.prod(shape)

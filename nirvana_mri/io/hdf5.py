@@ -26,12 +26,18 @@ from nirvana_mri.io.names import is_plain, numbered, type_words
 HDF5_ERRORS = (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError)
 BUILT_IN_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 LARGEST_READ = 4 << 30  # bytes in one slice or one chunk
-LARGEST_RATIO = 1000  # declared over stored bytes of a compressed dataset; gzip ends near 1030
+LARGEST_RATIO = 1000  # declared over stored bytes of compressed data; gzip ends near 1030
+USUAL_UNPACKED, USUAL_RATIO = 1 << 27, 100  # bytes beyond which data must look measured: noise hardly packs
 LARGEST_TEXT = 4 << 20
 MOST_NAMES = 100
 LONGEST_REASON = 300
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")  # the library quotes names and paths
 LARGEST_ATTRIBUTE = 1 << 16  # what HDF5 itself allows in an object header
+
+
+def most_unpacked(stored: int) -> int:
+    """How many bytes compressed data of ``stored`` bytes may stand for, before they count as a bomb."""
+    return max(min(stored * LARGEST_RATIO, USUAL_UNPACKED), stored * USUAL_RATIO)
 
 
 class SafeFile:
@@ -245,7 +251,7 @@ class SafeFile:
             )
         declared = math.prod(dataset.shape) * dataset.dtype.itemsize  # not .nbytes, which wraps around
         stored = int(dataset.id.get_storage_size())
-        allowed = stored * (LARGEST_RATIO if numbers else 1)
+        allowed = most_unpacked(stored) if numbers else stored
         if declared > allowed or stored > self.bytes_present:
             raise self.fail(
                 f"{name} declares {declared} bytes {dataset.shape} but the file holds "
@@ -256,5 +262,5 @@ class SafeFile:
             raise self.fail(f"{name} ends at byte {offset + stored} of {self.bytes_present}: truncated; copy it again")
         if dataset.chunks:
             chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
-            if chunk > min(LARGEST_READ, max(LARGEST_RATIO * stored, 1)):
+            if chunk > min(LARGEST_READ, max(most_unpacked(stored), 1)):
                 raise self.fail(f"{name} has chunks of {chunk} bytes, expected at most {LARGEST_READ}; use h5repack")

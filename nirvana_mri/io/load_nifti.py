@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError
 from nirvana_mri.io.derivation import unknown_provenance
+from nirvana_mri.io.hdf5 import most_unpacked
 from nirvana_mri.io.write_nifti import sidecar_path
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
 LARGEST = 1 << 31  # bytes
-LARGEST_RATIO = 1000  # of declared over stored bytes; gzip ends near 1030
 BESIDE = ("affine", "image_sha256", "stamp", "mask", "slices", "warnings", "orientation", "orientation_known")
 PROBLEMS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 
@@ -69,7 +69,7 @@ def _check(path: Path, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
     if len(shape) not in (3, 4) or 0 in shape or kind.kind not in "iufc":
         raise DataError(f"{path}: holds {kind} {shape}, expected numbers (x, y, slice) or (x, y, slice, volume)")
     declared, stored = math.prod(shape) * kind.itemsize, path.stat().st_size
-    if declared > LARGEST or declared > stored * LARGEST_RATIO:
+    if declared > LARGEST or declared > most_unpacked(stored):
         raise DataError(f"{path}: declares {declared} bytes {shape} in a file of {stored}; is the header damaged?")
 
 
