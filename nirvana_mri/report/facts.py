@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nirvana_mri.report.inspect import Inspection
+from nirvana_mri.report.numbers import number_ranges
 from nirvana_mri.volume import Volume
 
 Facts = list[tuple[str, str]]
@@ -15,23 +16,24 @@ HASH_DIGITS = 12
 def scan_facts(found: Inspection) -> Facts:
     """What a scan is."""
     kind = "multi-coil" if found.multicoil else "single-coil"
-    origin = "simulated from a picture" if found.simulated else "not marked as simulated"
-    contrast = found.metadata.get("acquisition")
+    contrast = found.metadata.get("acquisition") or found.metadata.get("sequence")
+    coils = f", {_count(found.coils, 'coil')}" if _is_of_samples(found) else ""
     rows = [
-        ("file", f"{found.name} ({found.file_format}, {kind})"),
+        ("file", f"{found.name} ({found.file_format}, {kind if coils else 'pictures'})"),
         ("contrast", str(contrast) if contrast else ""),
-        ("slices, coils", f"{_count(found.slices, 'slice')}, {_count(found.coils, 'coil')}"),
-        ("k-space matrix", f"{_by(found.matrix)} (readout × phase encoding)"),
+        ("slices, coils" if coils else "slices", f"{_count(found.slices, 'slice')}{coils}"),
+        ("volumes", f"{found.volumes}, of which this is {found.volume} (from 0)" if found.volumes > 1 else ""),
+        ("k-space matrix", f"{_by(found.matrix)} (readout × phase encoding)" if coils else ""),
         ("picture matrix", _by(found.picture)),
         ("voxel size", _lengths(found.voxel_mm)),
         ("field of view", _lengths(found.field_of_view_mm)),
         ("orientation", "known" if found.orientation_known else "unknown"),
-        ("sampling", f"{found.sampling}; {_sampled(found)}"),
-        ("calibration block", f"{_by(found.calibration)} samples"),
-        ("noise", f"at most {found.noise:.3g} (real part, one sample of one coil; slice {found.inspected_slice})"),
+        ("sampling", f"{found.sampling}; {_sampled(found)}" if coils else ""),
+        ("calibration", f"{_count(found.calibration_lines, 'line')} (block of {_by(found.calibration)})" * bool(coils)),
+        ("noise", _noise(found)),
         ("signal to noise", f"at least {found.snr:.0f} if fully sampled" if found.snr else "not measurable"),
-        ("target pictures", "in the file" if found.has_target else "none in the file"),
-        ("origin", origin),
+        ("target pictures", ("in the file" if found.has_target else "none in the file") if coils else ""),
+        ("origin", _origin(found)),
         *((_label(key), value) for key, value in _header_values(found)),
     ]
     return [(label, value) for label, value in rows if value]
@@ -72,17 +74,6 @@ def made_by(volume: Volume) -> str:
     return f"{method} (model {volume.provenance.get('model')} {sha256[:HASH_DIGITS]})" if sha256 else method
 
 
-def number_ranges(numbers: Iterable[int]) -> str:
-    """0, 1, 2, 5 as "0–2, 5"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs)
-
-
 def _mask_words(sampling: dict[str, Any]) -> str:
     nominal = sampling.get("acceleration")
     words = f"{sampling['mask']} {nominal:g}x" if isinstance(nominal, int | float) else str(sampling["mask"])
@@ -93,6 +84,24 @@ def _mask_words(sampling: dict[str, Any]) -> str:
 def _header_values(found: Inspection) -> Iterable[tuple[str, str]]:
     wanted = ("field_strength_t", "tr_ms", "te_ms", "ti_ms", "flip_angle_deg")
     return [(key, f"{found.metadata[key]:g}") for key in wanted if isinstance(found.metadata.get(key), int | float)]
+
+
+def _is_of_samples(found: Inspection) -> bool:
+    """True where the file holds k-space, False where it holds pictures."""
+    return found.raw or bool(found.slices_screened)
+
+
+def _origin(found: Inspection) -> str:
+    if found.simulated:
+        return "simulated from a picture" if _is_of_samples(found) else "pictures: k-space can only be simulated"
+    return "not marked as simulated" if found.raw else "made from magnitudes, though not marked so"
+
+
+def _noise(found: Inspection) -> str:
+    if found.noise is None:
+        return f"measured {found.noise_from}"
+    bound = "" if "scan" in found.noise_from else "at most "
+    return f"{bound}{found.noise:.3g} (real part, one sample of one coil; from {found.noise_from})"
 
 
 def _sampled(found: Inspection) -> str:

@@ -1,4 +1,4 @@
-"""nirvana-mri evaluate, simulate, inspect, report, demo, train: each parses, calls one function, shows the result."""
+"""nirvana-mri evaluate, simulate, report, demo, train: each parses, calls one function, shows the result."""
 
 import json
 from collections.abc import Callable
@@ -82,18 +82,6 @@ def test_simulate_refuses_what_cannot_be(run: Run, tmp_path: Path) -> None:
     assert run("simulate", picture, "-o", picture / "s.h5").exit_code == 2
     assert run("simulate", picture, "-o", tmp_path / "s.h5", "--slices", "1:9").exit_code == 2
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_inspect_shows_and_writes(run: Run, scan_file: Path, tmp_path: Path) -> None:
-    done = run("inspect", scan_file, "--json", tmp_path / "scan.json")
-    assert done.exit_code == 0
-    assert "3 slices, 4 coils" in done.stdout
-    assert "warning: " in done.stderr
-    stored = json.loads((tmp_path / "scan.json").read_text())
-    assert stored["matrix"] == [64, 56]
-    alone = run("inspect", scan_file, "--json", "-")
-    assert json.loads(alone.stdout) == stored
-    assert run("inspect", scan_file, "--json", scan_file).exit_code == 2
 
 
 def test_report_makes_one_page(run: Run, scan_file: Path, model_file: Path, tmp_path: Path) -> None:

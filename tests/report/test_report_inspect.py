@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from support import write_brain8
@@ -13,7 +14,9 @@ import nirvana_mri as nm
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.fastmri import write_fastmri
 from nirvana_mri.physics.masks import make_mask
-from nirvana_mri.report.facts import number_ranges, scan_facts
+from nirvana_mri.report.encoding import encoded_acceleration
+from nirvana_mri.report.facts import scan_facts
+from nirvana_mri.report.numbers import number_ranges
 
 
 def test_a_file_is_described(tmp_path: Path) -> None:
@@ -108,3 +111,71 @@ def test_the_real_brain(shared_data: Path, tmp_path: Path) -> None:
 )
 def test_numbers_in_ranges(numbers: list[int], words: str) -> None:
     assert number_ranges(numbers) == words
+
+
+def test_missing_things_are_listed() -> None:
+    scan = replace(tiny_scan(), simulated=False)
+    lacks = " ".join(nm.inspect(scan).missing)
+    assert all(word in lacks for word in ("voxel size", "orientation", "noise scan"))
+    assert "calibration" not in lacks
+    few = np.zeros(56, bool)
+    few[26:30] = few[::4] = True
+    assert any("calibration lines" in lack for lack in nm.inspect(replace(scan, acquired=few)).missing)
+
+
+def test_a_noise_scan_gives_the_noise() -> None:
+    scan = tiny_scan()
+    draw = np.random.default_rng(0).standard_normal((4, 5000, 2)) @ (1, 1j)
+    found = nm.inspect(replace(scan, noise=(0.03 * draw).astype(np.complex64)))
+    assert found.noise == pytest.approx(0.03, rel=0.05)
+    assert found.noise_from == "the noise scan"
+    assert not any("noise scan" in lack for lack in found.missing)
+
+
+def acceleration(acquired: np.ndarray, **metadata: object) -> float:
+    scan = replace(tiny_scan(64, 64), acquired=acquired, metadata=metadata)
+    return encoded_acceleration(scan)
+
+
+def test_acceleration_counts_encoded_over_measured_lines() -> None:
+    full, partial, padded = np.ones(64, bool), np.ones(64, bool), np.zeros(64, bool)
+    partial[:16] = False
+    padded[8:56] = True
+    every = np.zeros(64, bool)
+    every[8:56:4] = True
+    assert acceleration(full) == 1
+    assert acceleration(partial) == pytest.approx(64 / 48), "partial Fourier counts"
+    assert acceleration(padded) == 1, "padding does not, declared or not"
+    assert acceleration(padded, padding_left=8, padding_right=56) == 1
+    assert acceleration(every, padding_left=8, padding_right=56) == 4
+    assert acceleration(partial, padding_left=0, padding_right=64) == pytest.approx(64 / 48)
+    assert acceleration(partial, padding_left=16, padding_right=64) == pytest.approx(64 / 48)
+
+
+def test_acceleration_of_echoes_in_part_and_of_single_samples() -> None:
+    echo = np.zeros((64, 64), bool)
+    echo[20:, ::2] = True
+    assert acceleration(echo) == 2, "a partial echo is a whole line"
+    samples = np.zeros((64, 64), bool)
+    samples[::2, ::2] = samples[28:36, 28:36] = True
+    assert acceleration(samples) == pytest.approx(64 * 64 / samples.sum())
+    scan = replace(tiny_scan(64, 64), acquired=samples)
+    assert nm.inspect(scan).calibration_lines == 8
+
+
+def test_volumes_are_counted(tmp_path: Path) -> None:
+    volumes = np.random.default_rng(0).random((3, 4, 32, 32)).astype(np.float32) + head(32, 32, 4)
+    nib.save(nib.Nifti1Image(volumes.T, np.eye(4)), tmp_path / "series.nii")
+    found = nm.inspect(tmp_path / "series.nii", volume=1)
+    assert (found.volume, found.volumes, found.coils, found.raw) == (1, 3, 1, False)
+    facts = dict(scan_facts(found))
+    assert facts["volumes"] == "3, of which this is 1 (from 0)"
+    assert facts["origin"] == "pictures: k-space can only be simulated"
+
+
+def test_magnitudes_are_not_raw() -> None:
+    shifted = np.fft.ifftshift(head(64, 64), axes=(-2, -1))
+    kspace = np.fft.fftshift(np.fft.fft2(shifted), axes=(-2, -1)).astype(np.complex64)[:, None]
+    found = nm.inspect(replace(tiny_scan(64, 64), kspace=kspace, simulated=False, reference=None))
+    assert not found.raw
+    assert found.worst() == "error"
