@@ -143,6 +143,8 @@ def test_grey_levels_are_counted() -> None:
     assert grey_levels(np.round(smooth * 15)) == 16
     assert grey_levels(np.round(smooth * 4095)) is None
     assert grey_levels(np.zeros(9)) is None
+    assert grey_levels(smooth[:250]) is None, "no more values than pixels"
+    assert grey_levels(np.sqrt(np.round(smooth * 255))) == 256, "of any spacing"
     assert grey_levels(np.random.default_rng(1).choice(smooth[:30], 20000)) is None, "a drawing"
     assert grey_levels(head(200, 200)[0].ravel().astype(np.float64)) is None
 

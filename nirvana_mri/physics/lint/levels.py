@@ -10,6 +10,7 @@ LEVEL_WIDTH = 1e-5  # of the largest value: float32 transforms blur a level by l
 MOST_LEVELS = 256
 FEWEST_LEVELS = 10
 DRAWING = 64  # levels that a drawing may have at any spacing
+SHARED = 16  # pixels that are not black for each level
 BLOCK = 8
 FLAT = 0.01  # of the largest value: blocks that vary less are background
 SMALL = 2 / 255  # of the largest value: coefficients below it are what coarse quantisation makes zero
@@ -30,7 +31,9 @@ def grey_levels(values: Float[Array, "pixel"]) -> int | None:
     ends = np.append(starts[1:], taken.size) - 1
     if (taken[ends] - taken[starts]).max() > 4 * LEVEL_WIDTH or not FEWEST_LEVELS <= starts.size <= MOST_LEVELS:
         return None
-    return int(starts.size) if starts.size > DRAWING or _is_even((taken[starts] + taken[ends]) / 2) else None
+    is_shared = (taken > LEVEL_WIDTH).sum() >= SHARED * starts.size  # a tiny picture has few values of any kind
+    coarse = (starts.size > DRAWING and is_shared) or _is_even((taken[starts] + taken[ends]) / 2)
+    return int(starts.size) if coarse else None
 
 
 def _is_even(levels: Float[Array, "level"]) -> bool:
