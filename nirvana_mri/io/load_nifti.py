@@ -117,5 +117,5 @@ def _mask(value: Any, path: Path) -> NDArray[np.bool_]:
         shape = tuple(int(n) for n in value["shape"])
         bits = np.unpackbits(np.frombuffer(base64.b64decode(value["packed_bits"], validate=True), np.uint8))
         return bits[: math.prod(shape)].reshape(shape).astype(bool)
-    except (KeyError, TypeError, ValueError, binascii.Error) as problem:
-        raise DataError(f"{sidecar_path(path)}: its mask is damaged; write {path} again") from problem
+    except (KeyError, TypeError, ValueError, OverflowError, binascii.Error):
+        raise DataError(f"{sidecar_path(path)}: its mask is damaged; write {path} again") from None

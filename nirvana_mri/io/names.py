@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LONGEST = 40
+LONGEST, MOST_DIGITS = 40, 3
 # fmt: off
 WORDS = (
     "acquired", "acquisition", "acs", "arr", "array", "attrs", "brain", "calib", "calibration", "channels", "coil",
@@ -25,7 +25,9 @@ _PIECE = re.compile(f"(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})+|us|t
 
 def is_plain(name: str) -> bool:
     """True for a name made of words of the trade, single letters and short numbers."""
-    if len(name) > LONGEST or not re.fullmatch(r"[A-Za-z0-9_. -]+", name, re.ASCII) or re.search(r"\d{4}", name):
+    if len(name) > LONGEST or not re.fullmatch(r"[A-Za-z0-9_. -]+", name, re.ASCII):
+        return False
+    if sum(map(str.isdigit, name)) > MOST_DIGITS:
         return False
     return all(_PIECE.fullmatch(piece) for piece in re.split(r"[0-9_. -]+", name.lower()) if piece)
 

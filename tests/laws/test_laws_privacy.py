@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 
 from nirvana_mri.cli.app import app
 from nirvana_mri.errors import NirvanaError
+from nirvana_mri.io.names import is_plain, numbered
 from nirvana_mri.io.save import load_volume, save
 from nirvana_mri.recon.open import open_scan
 from nirvana_mri.recon.pipeline import reconstruct
@@ -171,6 +172,20 @@ def test_arrays_called_after_a_person_can_be_chosen_by_number(tmp_path: Path) ->
     assert open_scan(path, axes="coil ny nx", dataset=f"{NAME}_Jane").shape == (1, 2, 32, 24)
     said = run("inspect", path, "--axes", "coil ny nx", "--debug")
     assert "'#1', '#2', '#3'" in said
+
+
+@pytest.mark.parametrize("name", ["kspace", "coil_maps", "KSpaceDATA", "arr_0", "dataset", "k", "rawdata", "img-2"])
+def test_words_of_the_trade_are_repeated(name: str) -> None:
+    assert is_plain(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["doe", "Doe_Jane", "kspace_doe", "k19310713", "13.07.31", "../k", "k\nspace", "k" * 41, "jd", "Müller", "k/é"],
+)
+def test_other_words_are_not(name: str) -> None:
+    assert not is_plain(name)
+    assert numbered(["kspace", name])[name].startswith("#")
 
 
 def test_records_named_after_a_person_are_refused_without_their_names(tmp_path: Path) -> None:
