@@ -99,7 +99,7 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in facts:
-        table.add_row(label, Text(value))
+        table.add_row(Text(label), Text(value))
     stdout().print(table)
 
 
