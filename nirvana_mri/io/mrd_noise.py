@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nirvana_mri.io.header import Header
 from nirvana_mri.io.mrd_source import LineFile
 
+LARGEST_NOISE = 1e18  # whose square single precision can hold
 MOST_SAMPLES = 1 << 22  # of all coils: far beyond what a covariance needs
 
 
@@ -34,8 +35,8 @@ def read_noise(
     enough = np.cumsum(mine["samples"].astype(np.int64) * coils) <= MOST_SAMPLES
     enough[0] = True
     samples = np.concatenate([values for _, values in file.samples(mine[enough])], axis=1)
-    if not np.isfinite(samples).all() or not samples.any(axis=1).all():
-        return None, ["the noise measurement is not used: a coil of it is zero, or not finite"]
+    if not (np.abs(samples) < LARGEST_NOISE).all() or not samples.any(axis=1).all():
+        return None, ["the noise measurement is not used: a coil of it is zero, or not finite, or beyond 1e18"]
     scale = _dwell_ratio(float(mine["dwell"][0]), float(lines["dwell"][0])) / (header.noise_bandwidth or 1.0)
     return (samples * np.float32(math.sqrt(max(scale, 1e-6) / max(times, 1)))).astype(np.complex64), []
 

@@ -261,3 +261,12 @@ def test_nobody_is_named_by_an_error(tmp_path: Path, spoil: Callable[[str], str]
     with pytest.raises(NirvanaError) as caught:
         list(read_ismrmrd(path))
     assert CANARY not in str(caught.value)
+
+
+def test_noise_whose_square_overflows_is_not_used(tmp_path: Path) -> None:
+    noise = random_kspace(2, 64)
+    noise[0, 3] = 1e27
+    path = write_mrd(tmp_path / "scan.h5", XML, [Line(noise, flags=(NOISE,), center=0), *lines_of(KSPACE)])
+    scan = read_ismrmrd(path)
+    assert scan.noise is None
+    assert any("noise measurement is not used" in warning for warning in scan.warnings)
