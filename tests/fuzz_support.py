@@ -200,7 +200,7 @@ def _mask(path: Path, options: dict[str, Any]) -> None:
 
 
 def _reference(path: Path, options: dict[str, Any]) -> None:
-    from nirvana_mri.io.write_dicom_reference import read_reference
+    from nirvana_mri.io.writers.dicom_reference import read_reference
 
     read_reference(path, **options)
 

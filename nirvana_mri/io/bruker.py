@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError, UsageError
-from nirvana_mri.io.array_source import Mapped
+from nirvana_mri.io.arrays.source import Mapped
 from nirvana_mri.io.slices import check_slice
 from nirvana_mri.scan import Geometry, Scan
 

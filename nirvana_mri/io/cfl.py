@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, ScanError, UsageError
-from nirvana_mri.io.array_scan import array_scan, measured_volume, sampled_alike
-from nirvana_mri.io.array_source import Axes, Mapped
+from nirvana_mri.io.arrays.scan import array_scan, measured_volume, sampled_alike
+from nirvana_mri.io.arrays.source import Axes, Mapped
 from nirvana_mri.scan import Scan
 
 DIMENSIONS = 16

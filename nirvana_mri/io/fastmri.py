@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import ScanError
-from nirvana_mri.io.fastmri_writer import write_fastmri
 from nirvana_mri.io.hdf5 import LARGEST_READ, SafeFile
 from nirvana_mri.io.header import Header, HeaderError, parse_header
 from nirvana_mri.io.names import is_plain, type_words
 from nirvana_mri.io.sampling import SamplingError, inside_padding, read_mask, settle
 from nirvana_mri.io.slices import KspaceSlices, ReferenceSlices
+from nirvana_mri.io.writers.fastmri import write_fastmri
 from nirvana_mri.scan import Geometry, Scan
 
 __all__ = ["is_fastmri", "read_fastmri", "write_fastmri"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.array_npy import read_npy
+from nirvana_mri.io.arrays.npy import read_npy
 from nirvana_mri.io.hdf5 import SafeFile
 from nirvana_mri.io.names import is_plain, type_words
 

@@ -17,7 +17,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.array_npy import read_npy
+from nirvana_mri.io.arrays.npy import read_npy
 from nirvana_mri.io.nifti_header import LARGEST, NiftiFile, is_header, nifti_start, read_nifti_header
 from nirvana_mri.io.slices import is_usable
 from nirvana_mri.scan import Geometry, Picture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from nirvana_mri.atomic import check_target
 from nirvana_mri.errors import UsageError
-from nirvana_mri.io.derivation import Volumes, as_volumes
-from nirvana_mri.io.load_h5 import load_h5
-from nirvana_mri.io.write_h5 import write_h5
-from nirvana_mri.io.write_orientation import check_assumption
+from nirvana_mri.io.writers.derivation import Volumes, as_volumes
+from nirvana_mri.io.writers.h5 import write_h5
+from nirvana_mri.io.writers.load_h5 import load_h5
+from nirvana_mri.io.writers.orientation import check_assumption
 from nirvana_mri.volume import Volume
 
 SUFFIXES = (".h5", ".hdf5")
@@ -54,14 +54,14 @@ def save(
     if kind == "h5":
         return write_h5(listed[0], path)
     if kind == "png":
-        from nirvana_mri.io.write_png import write_png
+        from nirvana_mri.io.writers.png import write_png
 
         return write_png(listed, path)
     if kind == "nifti":
-        from nirvana_mri.io.write_nifti import write_nifti
+        from nirvana_mri.io.writers.nifti import write_nifti
 
         return write_nifti(listed, path, assume_orientation=assume_orientation)
-    from nirvana_mri.io.write_dicom import write_dicom
+    from nirvana_mri.io.writers.dicom import write_dicom
 
     return write_dicom(
         listed,
@@ -101,7 +101,7 @@ def check_output(
     if volumes > 1 and kind == "h5":
         raise UsageError(f"{path}: {volumes} volumes do not go into one .h5; choose .nii.gz or NAME.dcm, or one volume")
     if kind == "dicom":
-        from nirvana_mri.io.write_dicom import check_dicom_output
+        from nirvana_mri.io.writers.dicom import check_dicom_output
 
         known = orientation_known is not False or assume_orientation is not None
         check_dicom_output(path, known=known, floating=floating, reference=reference_dicom, keep=keep_identifiers)
@@ -139,7 +139,7 @@ def load_volume(path: str | Path, volume: int | None = None) -> Volume:
     holds NaN or Inf.
     """
     if Path(path).name.lower().endswith(FORMATS["nifti"]):
-        from nirvana_mri.io.load_nifti import load_nifti
+        from nirvana_mri.io.writers.load_nifti import load_nifti
 
         return load_nifti(path, volume)
     if volume:
@@ -151,7 +151,7 @@ def _places(path: str | Path, kind: str) -> list[Path]:
     """All that would be written."""
     if kind != "nifti":
         return [Path(path)]
-    from nirvana_mri.io.write_nifti import check_sidecar, sidecar_path
+    from nirvana_mri.io.writers.nifti import check_sidecar, sidecar_path
 
     check_sidecar(path)
     return [Path(path), sidecar_path(path)]

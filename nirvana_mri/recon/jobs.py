@@ -48,7 +48,7 @@ class Reading:
 
     def _every(self, path: Path, first: Scan) -> Iterator[Scan]:
         if first.file_format == "DICOM":  # the headers of a long series are read once
-            from nirvana_mri.io.dicom import read_dicom_volumes
+            from nirvana_mri.io.dicom.reader import read_dicom_volumes
 
             yield from (acquire(picture) for picture in read_dicom_volumes(path))
             return
@@ -128,7 +128,7 @@ def _of_h5(path: Path) -> Any:
 
 def _of_nifti(path: Path) -> Any:
     """The provenance in the sidecar, where that belongs to the picture."""
-    from nirvana_mri.io.write_nifti import sidecar_path
+    from nirvana_mri.io.writers.nifti import sidecar_path
 
     said = json.loads(sidecar_path(path).read_bytes())
     digest = hashlib.sha256()

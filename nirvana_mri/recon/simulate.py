@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from nirvana_mri import __version__
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.fastmri_writer import write_fastmri
 from nirvana_mri.io.header import centred_geometry
 from nirvana_mri.io.nifti import as_picture, read_image_volume
+from nirvana_mri.io.writers.fastmri import write_fastmri
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.simulate import Simulation, simulate_slice

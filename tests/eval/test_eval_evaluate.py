@@ -12,8 +12,8 @@ from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import evaluate, evaluate_files
 from nirvana_mri.eval.target import open_target
 from nirvana_mri.io.fastmri import write_fastmri
-from nirvana_mri.recon.open import open_scan
 from nirvana_mri.io.save import save
+from nirvana_mri.recon.open import open_scan
 from nirvana_mri.volume import Volume
 
 COLUMNS = np.arange(20) % 4 == 0

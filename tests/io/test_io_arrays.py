@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from support import centred_ifft2
 
 from nirvana_mri.errors import ScanError, UsageError
-from nirvana_mri.io.arrays import is_array, read_array
+from nirvana_mri.io.arrays.reader import is_array, read_array
 
 KINDS = ("npy", "fortran.npy", "npz", "packed.npz", "mat", "packed.mat", "v73.mat")
 

@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
 from nirvana_mri.errors import DataError
-from nirvana_mri.io.dicom import read_dicom
+from nirvana_mri.io.dicom.reader import read_dicom
 
 
 @pytest.mark.parametrize("echoes", [False, True])

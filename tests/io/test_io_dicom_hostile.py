@@ -16,8 +16,8 @@ from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from nirvana_mri.errors import DataError
-from nirvana_mri.io.dicom import is_dicom, read_dicom
-from nirvana_mri.io.dicom_elements import read_header
+from nirvana_mri.io.dicom.elements import read_header
+from nirvana_mri.io.dicom.reader import is_dicom, read_dicom
 
 CANARY = "CANARY"
 # Every text that PS3.15 annex E wants out, and more: patient, study, series, place, people, device, order.
@@ -149,8 +149,8 @@ def sequence(group: int, number: int) -> bytes:
 def test_harmful_headers_are_refused_at_once(
     tmp_path: Path, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nirvana_mri.io.dicom_elements.LARGEST_COUNT", 20_000)
-    monkeypatch.setattr("nirvana_mri.io.dicom_elements.LARGEST_KEPT", 10_000)
+    monkeypatch.setattr("nirvana_mri.io.dicom.elements.LARGEST_COUNT", 20_000)
+    monkeypatch.setattr("nirvana_mri.io.dicom.elements.LARGEST_KEPT", 10_000)
     path = tmp_path / "x.dcm"
     path.write_bytes(content)
     assert is_dicom(path)

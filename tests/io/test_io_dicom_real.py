@@ -10,8 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from nirvana_mri.io.dicom import is_dicom, read_dicom, read_dicom_volumes
-from nirvana_mri.io.dicom_elements import Elements, read_header
+from nirvana_mri.io.dicom.elements import Elements, read_header
+from nirvana_mri.io.dicom.reader import is_dicom, read_dicom, read_dicom_volumes
 from nirvana_mri.scan import Picture
 
 ARCHIVES = {

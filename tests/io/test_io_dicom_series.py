@@ -23,7 +23,7 @@ from dicom_support import (
 from pydicom.dataset import Dataset
 
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.dicom import is_dicom, read_dicom
+from nirvana_mri.io.dicom.reader import is_dicom, read_dicom
 from nirvana_mri.scan import Picture
 
 
@@ -291,5 +291,5 @@ def test_a_folder_without_dicom(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nirvana_mri.io.dicom.LARGEST_FOLDER", 4)
+    monkeypatch.setattr("nirvana_mri.io.dicom.reader.LARGEST_FOLDER", 4)
     assert "more than 4 files" in refusal(write_series(tmp_path))

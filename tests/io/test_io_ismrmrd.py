@@ -25,9 +25,9 @@ from mrd_support import (
 from support import centred_ifft2
 
 from nirvana_mri.errors import ScanError, UsageError
-from nirvana_mri.io import mrd_source
 from nirvana_mri.io.fastmri import write_fastmri
-from nirvana_mri.io.ismrmrd import is_ismrmrd, read_ismrmrd
+from nirvana_mri.io.ismrmrd import source as mrd_source
+from nirvana_mri.io.ismrmrd.reader import is_ismrmrd, read_ismrmrd
 
 KSPACE = random_kspace(2, 8, 6)
 

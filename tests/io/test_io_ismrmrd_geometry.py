@@ -10,7 +10,7 @@ from mrd_support import Line, encoding_xml, header_xml, lines_of, random_kspace,
 from scipy.spatial.transform import Rotation
 
 from nirvana_mri.errors import ScanError
-from nirvana_mri.io.ismrmrd import read_ismrmrd
+from nirvana_mri.io.ismrmrd.reader import read_ismrmrd
 
 COILS, NY, NX = 2, 8, 6
 XML = header_xml(encoding_xml((NY, NX, 1), (4, NX, 1), pixel=(2.0, 1.5, 4.0)))

@@ -13,7 +13,7 @@ import pytest
 from mrd_support import NOISE, Line, encoding_xml, header_xml, lines_of, random_kspace, write_mrd
 
 from nirvana_mri.errors import DataError, NirvanaError, ScanError
-from nirvana_mri.io.ismrmrd import is_ismrmrd, read_ismrmrd
+from nirvana_mri.io.ismrmrd.reader import is_ismrmrd, read_ismrmrd
 
 KSPACE = random_kspace(2, 8, 6)
 XML = header_xml(encoding_xml((8, 6, 1)))

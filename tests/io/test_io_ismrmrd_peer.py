@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import centred_ifft2
 
-from nirvana_mri.io.ismrmrd import read_ismrmrd
+from nirvana_mri.io.ismrmrd.reader import read_ismrmrd
 
 PROGRAMS = ("ismrmrd_generate_cartesian_shepp_logan", "ismrmrd_recon_cartesian_2d")
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from twix_support import COILS, NX, NY, header, image, line, marker, samples, write
 
 from nirvana_mri.errors import MissingExtraError, ScanError, UsageError
-from nirvana_mri.io.twix import is_twix, read_twix
-from nirvana_mri.io.twix_epi import ramp_positions, regridding
-from nirvana_mri.io.twix_header import Protocol, read_protocol
+from nirvana_mri.io.twix.epi import ramp_positions, regridding
+from nirvana_mri.io.twix.header import Protocol, read_protocol
+from nirvana_mri.io.twix.reader import is_twix, read_twix
 
 
 @pytest.mark.parametrize("vb", [False, True], ids=["VD", "VB"])

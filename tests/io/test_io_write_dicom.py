@@ -16,10 +16,10 @@ from written import SHA256, affine_of, affines, images, oblique, volume
 
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, MissingExtraError, UsageError
-from nirvana_mri.io.dicom import read_dicom
+from nirvana_mri.io.dicom.reader import read_dicom
 from nirvana_mri.io.nifti import read_nifti
-from nirvana_mri.io.write_dicom import write_dicom
-from nirvana_mri.io.write_folder import atomic_folder
+from nirvana_mri.io.writers.dicom import write_dicom
+from nirvana_mri.io.writers.folder import atomic_folder
 
 DIAGONAL = np.diag([0.5, 0.75, 4.0, 1.0])
 needs_highdicom = pytest.mark.skipif(not importlib.util.find_spec("highdicom"), reason="no highdicom (extra dicom)")

@@ -17,7 +17,7 @@ from written import SHA256, affines, volume
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.io.save import load_volume
-from nirvana_mri.io.write_nifti import sidecar_path, write_nifti
+from nirvana_mri.io.writers.nifti import sidecar_path, write_nifti
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
 
 

@@ -11,8 +11,8 @@ from written import volume
 
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError
-from nirvana_mri.io import write_png as module
-from nirvana_mri.io.write_png import write_png
+from nirvana_mri.io.writers import png as module
+from nirvana_mri.io.writers.png import write_png
 
 EVEN = np.diag([0.5, 0.5, 4.0, 1.0])
 

@@ -14,7 +14,7 @@ from written import affine_of, images, volume
 
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.io.write_dicom_reference import CODES, read_reference
+from nirvana_mri.io.writers.dicom_reference import CODES, read_reference
 
 CANARY = "Canary"
 TEXTS = (

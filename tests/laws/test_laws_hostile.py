@@ -34,7 +34,7 @@ from nirvana_mri.io.fastmri import write_fastmri
 from nirvana_mri.io.header import make_header
 from nirvana_mri.io.mask_file import load_mask
 from nirvana_mri.io.save import load_volume, save
-from nirvana_mri.io.write_dicom_reference import read_reference
+from nirvana_mri.io.writers.dicom_reference import read_reference
 from nirvana_mri.recon.open import open_scan
 
 Make = Callable[[Path], Path]

@@ -1,0 +1,1 @@
+"""Reconstructions into files: h5, NIfTI, DICOM, PNG; and back where they are scored."""
