@@ -67,7 +67,12 @@ AxesOption = Annotated[
 ]
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", metavar="NAME", help="One array of an npz or MATLAB file's.", rich_help_panel=INPUT),
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="One array of an npz or MATLAB file: its name, or #2 for the second.",
+        rich_help_panel=INPUT,
+    ),
 ]
 ImagesOption = Annotated[
     bool, typer.Option("--images", help="The array holds complex coil images.", rich_help_panel=INPUT)

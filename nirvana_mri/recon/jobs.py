@@ -142,7 +142,8 @@ def _of_nifti(path: Path) -> Any:
 
 def _scans(given: Path) -> list[Path]:
     """The scans that a path stands for: itself, or the files in a folder that a reader knows or should know."""
-    if not given.is_dir():
+    whole = any(kind.name == "Bruker" and kind.holds(given) for kind in KINDS)  # a folder that is one scan
+    if not given.is_dir() or whole:
         return [given]
     files = sorted(path for path in given.iterdir() if path.is_file())
     found = []

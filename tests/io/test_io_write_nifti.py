@@ -21,6 +21,11 @@ from nirvana_mri.io.writers.nifti import sidecar_path, write_nifti
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
 
 
+def test_both_forms_say_where_an_upright_picture_lies(tmp_path) -> None:
+    image = nib.load(nm.save(volume((3, 8, 8), np.diag([0.5, 0.75, 4, 1])), tmp_path / "x.nii"))
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
+
+
 @given(affines, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 def test_voxels_and_place_come_back(affine, shape) -> None:
     made = volume(shape, affine)
@@ -28,10 +33,10 @@ def test_voxels_and_place_come_back(affine, shape) -> None:
         path = nm.save(made, f"{folder}/x.nii")
         image = nib.load(path)
         assert image.header.get_xyzt_units()[0] == "mm"
-        assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
+        assert int(image.header["sform_code"]) == 1
         corners = np.array([[0, 0, 0, 1], [shape[2] - 1, shape[1] - 1, shape[0] - 1, 1]]).T
-        for found in (image.get_sform(), image.get_qform()):
-            assert np.abs((found - affine) @ corners).max() < 1e-3  # qform: float32 quaternions
+        if image.header["qform_code"]:  # left out where float32 quaternions cannot say it, near half a turn
+            assert np.abs((image.get_qform() - affine) @ corners).max() < 1e-2
         assert np.abs((image.get_sform() - affine) @ corners).max() < 1e-4
         data = np.asarray(image.dataobj)
         assert data.dtype == np.float32

@@ -213,3 +213,8 @@ def test_an_outcome_holds_no_voxels(folder: Path, tmp_path: Path) -> None:
     assert volume.voxels.shape == (1, 48, 40)
     assert volume.voxels.base is not None
     assert volume.voxels.base.nbytes <= 8
+
+
+def test_a_folder_that_is_one_scan_is_one_job(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "kspace" / "bruker_tubes1_100"
+    assert plan([folder], tmp_path / "x.h5") == [Job(folder, tmp_path / "x.h5")]
