@@ -132,9 +132,7 @@ class NirvanaLM(nn.Module):
             _check_cache(cache, self.config, x)
             x, records = self._through_layers(x, real, cache, record)
             final = self.norm(x)
-            # contiguous: in bfloat16 a product with a slice would first copy the whole head, thirty times slower
-            read = final[:, -1:].contiguous() if last_logits_only else final
-            logits = self._logits(read) if compute_logits else None
+            logits = self._logits(final, last_logits_only) if compute_logits else None
         if cache is not None:
             cache.tokens += x.shape[1]
         return NirvanaOutput(final, logits, records)
@@ -163,8 +161,11 @@ class NirvanaLM(nn.Module):
                 records.append(LayerRecord(x, mixed.gate_attention, mixed.gate_delta, mixed.task_vector))
         return x, tuple(records) if record else None
 
-    def _logits(self, final: Tensor) -> Float[Tensor, "batch token vocabulary"]:
-        return F.linear(final, self.embedding.weight) if self.head is None else self.head(final)
+    def _logits(self, final: Tensor, last_only: bool) -> Float[Tensor, "batch predicting vocabulary"]:
+        # The last token as a matrix: for a slice with three axes, bfloat16 products copy the whole head first.
+        read = final[:, -1] if last_only else final
+        logits = F.linear(read, self.embedding.weight) if self.head is None else self.head(read)
+        return logits[:, None] if last_only else logits
 
     def _vectors(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Float[Tensor, "batch token channel"]:
         if (input_ids is None) == (inputs_embeds is None):
