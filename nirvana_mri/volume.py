@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOT_FOR_CLINICAL_USE = "not for clinical use"
+SYNTHETIC = "synthetic k-space: from magnitude images"
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ def demo(
 def _table(made: Demo) -> None:
     from rich.table import Table
 
-    from nirvana_mri.report.facts import made_by
+    from nirvana_mri.io.writers.derivation import method_words
 
     table = Table("method", box=None, pad_edge=False, header_style="bold")
     for name in ("SSIM", "PSNR [dB]", "NMSE", "s / slice"):
@@ -54,5 +54,5 @@ def _table(made: Demo) -> None:
     best = max(score.ssim for score in made.scores)
     for volume, score, seconds in zip(made.volumes, made.scores, made.seconds, strict=True):
         row = (f"{score.ssim:.4f}", f"{score.psnr:.2f}", f"{score.nmse:.5f}", f"{seconds / len(volume.slices):.2f}")
-        table.add_row(made_by(volume), *row, style="bold" if score.ssim == best else "")
+        table.add_row(method_words(volume), *row, style="bold" if score.ssim == best else "")
     stdout().print(table)

@@ -151,7 +151,7 @@ def _run(scans: list[Path], out: Path, recipe: Recipe, reading: Reading, writing
 
 def _tell(outcome: Outcome) -> None:
     """One line about one scan."""
-    from nirvana_mri.report.facts import made_by, sampling_words
+    from nirvana_mri.io.writers.derivation import method_words, sampling_words
 
     if outcome.error is not None:
         fail(describe(outcome.error))
@@ -162,7 +162,7 @@ def _tell(outcome: Outcome) -> None:
         warn(volume.warnings, outcome.job.scan.name)
         slices = f"{len(volume.slices)} slice{'s' if len(volume.slices) > 1 else ''}"
         slices += f" x {outcome.volumes} volumes" if outcome.volumes > 1 else ""
-        words = f"{slices}, {made_by(volume)}, {sampling_words(volume)}, {outcome.seconds:.1f} s"
+        words = f"{slices}, {method_words(volume)}, {sampling_words(volume)}, {outcome.seconds:.1f} s"
         stamp = volume.provenance["source"].get("kspace")
         words += f"; {stamp}" if stamp else ""
         say(f"wrote {outcome.job.out}: {words}; {volume.provenance['notice']}")

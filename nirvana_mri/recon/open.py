@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.open import open_file
 from nirvana_mri.scan import Picture, Scan, SliceSource
+from nirvana_mri.volume import SYNTHETIC
 
-STAMP = "synthetic k-space: from magnitude images"
 COILS = 8
 SMALLEST = 16  # pixels a side
 
@@ -44,8 +44,8 @@ def acquire(picture: Picture) -> Scan:
         reference=picture.pixels,
         multicoil=True,
         simulated=True,
-        metadata={**picture.metadata, "kspace": STAMP},
-        warnings=(*picture.warnings, f"{STAMP}; scores on it say less than those on measured k-space"),
+        metadata={**picture.metadata, "kspace": SYNTHETIC},
+        warnings=(*picture.warnings, f"{SYNTHETIC}; scores on it say less than those on measured k-space"),
         path=picture.path,
         file_format=picture.file_format,
         raw=False,

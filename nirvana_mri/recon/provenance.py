@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from nirvana_mri import __version__
 from nirvana_mri.recon.checkpoint import LoadedModel
 from nirvana_mri.recon.coverage import distance_warnings
-from nirvana_mri.recon.open import STAMP
 from nirvana_mri.recon.sampling import Sampling
 from nirvana_mri.scan import Scan
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
+from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, SYNTHETIC
 
 
 def affine_of(scan: Scan, numbers: list[int]) -> NDArray[np.float64]:
@@ -32,7 +31,7 @@ def provenance_of(
 ) -> dict[str, Any]:
     """How the volume was made, JSON-ready."""
     source = {"format": scan.file_format, "coils": scan.shape[1], "matrix": list(scan.shape[2:]), "raw": scan.raw}
-    source |= {} if scan.raw else {"kspace": STAMP}
+    source |= {} if scan.raw else {"kspace": SYNTHETIC}
     source |= {"volume": scan.volume, "volumes": scan.volumes} if scan.volumes > 1 else {}
     return {
         "method": method,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
+from nirvana_mri.io.writers.derivation import sampling_words
 from nirvana_mri.report.inspect import Inspection
 from nirvana_mri.report.numbers import number_ranges
 from nirvana_mri.volume import Volume
 
 Facts = list[tuple[str, str]]
-HASH_DIGITS = 12
 
 
 def scan_facts(found: Inspection) -> Facts:
@@ -53,32 +52,6 @@ def reconstruction_facts(volume: Volume) -> Facts:
         ("toolkit", f"nirvana-mri {made.get('toolkit_version')}"),
     ]
     return [(label, value) for label, value in rows if value]
-
-
-def sampling_words(volume: Volume) -> str:
-    """The sampling that a reconstruction used, in words: mask, nominal and achieved acceleration."""
-    sampling = volume.provenance.get("sampling")
-    if not isinstance(sampling, dict):
-        return str(sampling or "sampling unknown")
-    achieved, origin = sampling.get("achieved_acceleration"), sampling.get("origin")
-    if origin == "fully sampled":
-        return "fully sampled"
-    words = _mask_words(sampling) if sampling.get("mask") else str(origin)
-    return f"{words}, achieved {achieved:.2f}x" if isinstance(achieved, int | float) else words
-
-
-def made_by(volume: Volume) -> str:
-    """Method and, where there is one, model with a short hash: for one line of output."""
-    sha256 = volume.provenance.get("model_sha256")
-    method = str(volume.provenance.get("method"))
-    return f"{method} (model {volume.provenance.get('model')} {sha256[:HASH_DIGITS]})" if sha256 else method
-
-
-def _mask_words(sampling: dict[str, Any]) -> str:
-    nominal = sampling.get("acceleration")
-    words = f"{sampling['mask']} {nominal:g}x" if isinstance(nominal, int | float) else str(sampling["mask"])
-    extra = [f"{_label(key)} {sampling[key]}" for key in ("center_fraction", "seed") if sampling.get(key) is not None]
-    return f"{words} ({', '.join(extra)})" if extra else words
 
 
 def _header_values(found: Inspection) -> Iterable[tuple[str, str]]:

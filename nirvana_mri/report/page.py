@@ -20,7 +20,8 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.target import Target, centre_crop, open_target
-from nirvana_mri.report.facts import Facts, made_by, reconstruction_facts, scan_facts
+from nirvana_mri.io.writers.derivation import method_words
+from nirvana_mri.report.facts import Facts, reconstruction_facts, scan_facts
 from nirvana_mri.report.figures import Panel, comparison, png
 from nirvana_mri.report.inspect import inspect
 from nirvana_mri.scan import Scan
@@ -51,7 +52,9 @@ def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
     template = Template(files("nirvana_mri.report").joinpath("page_template.html").read_text("utf-8"))
     return template.substitute(
         title=escape(f"Reconstruction of {scan.name}"),
-        lead=escape(f"{made_by(main)} from {found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices"),
+        lead=escape(
+            f"{method_words(main)} from {found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices"
+        ),
         notice=escape(NOT_FOR_CLINICAL_USE),
         warnings=_list(warnings),
         figures="\n".join(_figure(scored, number) for number in _chosen(main)),
@@ -128,7 +131,13 @@ def _figure(scored: Scored, number: int) -> str:
 
 def _scores(scored: Scored) -> str:
     rows = [
-        (made_by(volume), f"{score.ssim:.4f}", f"{score.psnr:.2f}", f"{score.nmse:.5f}", _times(score.acceleration))
+        (
+            method_words(volume),
+            f"{score.ssim:.4f}",
+            f"{score.psnr:.2f}",
+            f"{score.nmse:.5f}",
+            _times(score.acceleration),
+        )
         for volume, score in zip(scored.volumes, scored.scores, strict=True)
         if score is not None
     ]

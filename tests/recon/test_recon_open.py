@@ -13,7 +13,8 @@ from written import oblique
 import nirvana_mri as nm
 from nirvana_mri.errors import DataError, ScanError, UsageError
 from nirvana_mri.io.save import load_volume, save
-from nirvana_mri.recon.open import STAMP, open_scan
+from nirvana_mri.recon.open import open_scan
+from nirvana_mri.volume import SYNTHETIC
 
 AFFINE = oblique((0.2, -0.1, 0.15), (0.75, 0.9, 4.0), (-40.0, 12.5, 30.0))
 
@@ -37,8 +38,8 @@ def test_a_picture_becomes_a_stamped_scan(tmp_path: Path) -> None:
     assert scan.simulated
     assert scan.fully_sampled
     assert scan.shape == (4, 8, 40, 32)
-    assert scan.metadata["kspace"] == STAMP == "synthetic k-space: from magnitude images"
-    assert any(warning.startswith(STAMP) for warning in scan.warnings)
+    assert scan.metadata["kspace"] == SYNTHETIC == "synthetic k-space: from magnitude images"
+    assert any(warning.startswith(SYNTHETIC) for warning in scan.warnings)
     assert scan.kspace[1].tobytes() == scan.kspace[1].tobytes()
     assert pickle.loads(pickle.dumps(scan)).kspace[1].tobytes() == scan.kspace[1].tobytes()
 
@@ -53,7 +54,7 @@ def test_without_acceleration_the_voxels_are_the_pictures_in_the_same_place(tmp_
     np.testing.assert_array_equal(volume.affine, scan.geometry.affine)
     assert volume.orientation_known
     assert volume.provenance["source"]["raw"] is False
-    assert volume.provenance["source"]["kspace"] == STAMP
+    assert volume.provenance["source"]["kspace"] == SYNTHETIC
 
 
 @pytest.mark.parametrize("method", ["zero-filled", "sense", "wavelet", "nirvana"])
@@ -89,9 +90,9 @@ def test_every_output_is_stamped(tmp_path: Path) -> None:
     volume = nm.reconstruct(open_scan(nifti(tmp_path / "head.nii", pictures())), method="zero-filled")
     for name in ("out.h5", "out.nii.gz", "out.png", "out.dcm"):
         save(volume, tmp_path / name)
-    assert load_volume(tmp_path / "out.h5").provenance["source"]["kspace"] == STAMP
+    assert load_volume(tmp_path / "out.h5").provenance["source"]["kspace"] == SYNTHETIC
     for path in (tmp_path / "out.h5", tmp_path / "out.json", tmp_path / "out.png", *(tmp_path / "out.dcm").iterdir()):
-        assert STAMP.encode() in path.read_bytes(), path
+        assert SYNTHETIC.encode() in path.read_bytes(), path
 
 
 def test_small_pictures_and_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
+from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, SYNTHETIC, Volume
 
 Volumes = Volume | Sequence[Volume]
 NOTICE = NOT_FOR_CLINICAL_USE.upper()
-SYNTHETIC = "synthetic k-space: from magnitude images"
 HASH_DIGITS = 12
 LARGEST = 1 << 31  # voxels in all
 
@@ -138,7 +137,11 @@ def sampling_words(volume: Volume) -> str:
     nominal, achieved = sampling.get("acceleration"), sampling.get("achieved_acceleration")
     words = str(sampling.get("mask") or sampling.get("origin") or "unknown")
     words += f" {nominal:g}x" if isinstance(nominal, int | float) else ""
-    extra = [f"{key} {sampling[key]}" for key in ("center_fraction", "seed") if sampling.get(key) is not None]
+    extra = [
+        f"{key.replace('_', ' ')} {sampling[key]}"
+        for key in ("center_fraction", "seed")
+        if sampling.get(key) is not None
+    ]
     words += f" ({', '.join(extra)})" if extra else ""
     return words + (f", achieved {achieved:.2f}x" if isinstance(achieved, int | float) else "")
 

@@ -15,7 +15,6 @@ from pydicom.valuerep import format_number_as_ds
 
 from nirvana_mri.io.writers.derivation import (
     NOTICE,
-    SYNTHETIC,
     assumed,
     derivation_words,
     is_synthetic,
@@ -26,7 +25,7 @@ from nirvana_mri.io.writers.derivation import (
 from nirvana_mri.io.writers.dicom_reference import CODES, Reference
 from nirvana_mri.io.writers.folder import WRITER
 from nirvana_mri.io.writers.orientation import Planes
-from nirvana_mri.volume import Volume
+from nirvana_mri.volume import SYNTHETIC, Volume
 
 WHITEST = 32767  # the brightest voxel of a series: 15 bits, so that readers that take pixels as signed agree
 WINDOW = (1.0, 99.5)  # percentiles

@@ -19,7 +19,6 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.io.writers.derivation import (
     NOTICE,
-    SYNTHETIC,
     Volumes,
     as_volumes,
     assumed,
@@ -32,7 +31,7 @@ from nirvana_mri.io.writers.derivation import (
     to_json,
 )
 from nirvana_mri.io.writers.orientation import with_orientation
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
+from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, SYNTHETIC, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 LARGEST_SIDE = 32767  # a NIfTI-1 length is a signed 16-bit number

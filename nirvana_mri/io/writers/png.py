@@ -17,7 +17,6 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError
 from nirvana_mri.io.writers.derivation import (
     NOTICE,
-    SYNTHETIC,
     Volumes,
     as_volumes,
     assumed,
@@ -29,7 +28,7 @@ from nirvana_mri.io.writers.derivation import (
     plain,
     sampling_words,
 )
-from nirvana_mri.volume import Volume
+from nirvana_mri.volume import SYNTHETIC, Volume
 
 WINDOW = (1.0, 99.5)  # percentiles shown black and white
 SMALLEST_TILE, LARGEST_SHEET = 128, 6000  # pixels a side
