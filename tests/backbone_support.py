@@ -1,7 +1,11 @@
 """What the tests of the backbone share: the ground truth's files, the measure of error, a tiny model."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from nirvana_mri.backbone.ops.registry import find
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 PREFIX = {torch.float64: "f64", torch.float32: "f32"}
 DTYPES = [torch.float64, torch.float32]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @dataclass(frozen=True)
@@ -85,3 +90,18 @@ def with_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Te
     """The outputs, and the gradients of one random functional of all of them."""
     functional = sum((noise(*out.shape, seed=7 + i) * out).sum() for i, out in enumerate(outputs))
     return [out.detach() for out in outputs] + list(torch.autograd.grad(functional, inputs))
+
+
+def in_the_interpreter(file: str, chosen: str, passed: int) -> None:
+    """Run the chosen tests of a file with Triton's kernels in their interpreter; as many as said must pass.
+
+    It must be asked for before Triton is imported, so it has a process of its own; without a GPU, so that both the
+    arithmetic and the places in memory are the interpreter's.
+    """
+    if find_spec("triton") is None or INTERPRETED:
+        pytest.skip("this is the interpreter's own process" if INTERPRETED else "triton is not installed")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "-k", chosen, file]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
+    assert f"{passed} passed" in ended.stdout

@@ -1,6 +1,7 @@
 """What every test may rely on: checked array shapes, seeded hypothesis, and the shared data where it is present."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch: the workers of pytest-xdist share the cores, and one thread repeats its bits.
@@ -27,6 +28,17 @@ def _shared(folder: str) -> Path:
     if not found.is_dir():
         pytest.skip(f"no shared/{folder} beside the project (or set NIRVANA_SHARED)")
     return found
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Memory that nobody wrote holds NaN (torch.empty fills itself so in deterministic mode)."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """The backbone gives the numbers of the authors' released modules, tensor by tensor."""
 
 import functools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from backbone_support import DTYPES, PREFIX, TOLERANCE, Truth, error, require, tiny_config
+from backbone_support import DTYPES, PREFIX, TOLERANCE, Truth, error, in_the_interpreter, require, tiny_config
 from torch import Tensor
 
 from nirvana_mri.backbone.layers import GatedRMSNorm, RMSNorm, ShortConv
@@ -82,17 +79,8 @@ def test_outputs_and_layers_match(shared_fixtures: Path, name: str, dtype: torch
 
 
 def test_outputs_and_layers_match_in_the_interpreter(shared_fixtures: Path) -> None:
-    """The same with every Triton kernel, on a CPU: a process of its own, because the kernels learn it when imported."""
-    pytest.importorskip("triton")
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "layers_match and triton and float32"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", __file__, *options],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert f"{len(CASES)} passed" in done.stdout, done.stdout[-3000:]
+    """The same with every Triton kernel, on a CPU."""
+    in_the_interpreter(__file__, "layers_match and triton and float32", len(CASES))
 
 
 @pytest.mark.parametrize("name", CASES)

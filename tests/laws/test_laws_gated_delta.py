@@ -3,20 +3,15 @@
 Triton's kernel runs here in its interpreter: the last test starts this file once more, in a process of its own.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from importlib.util import find_spec
-
 import pytest
 import torch
-from backbone_support import error, noise, with_gradients
+from backbone_support import INTERPRETED, error, in_the_interpreter, noise, with_gradients
 from torch import Tensor
 
 from nirvana_mri.backbone.ops import gated_delta_rule, implementations
 from nirvana_mri.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 LENGTHS = [1, 17, 63, 64, 65, 200, 1000]
 DTYPES = {
     "chunk": [torch.float64, torch.float32],
@@ -27,17 +22,7 @@ DTYPES = {
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 3e-2}
 FORMS = [name for name in DTYPES if name in implementations("gated_delta_rule")]
 CASES = [pytest.param(form, dtype, id=f"{form}-{str(dtype)[6:]}") for form in FORMS for dtype in DTYPES[form]]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HEADS = 1 if INTERPRETED else 3  # where not said otherwise: the interpreter is slow
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Memory that nobody wrote holds NaN (torch.empty fills itself so in deterministic mode)."""
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def delta_inputs(tokens: int, heads: int = HEADS, key: int = 8, value: int = 8, batch: int = 2) -> list[Tensor]:
@@ -162,28 +147,6 @@ def test_an_unknown_implementation_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
 def test_the_triton_kernel_keeps_the_law_in_its_interpreter() -> None:
-    """Slow: the interpreter takes a millisecond and more per token and program.
-
-    It must be asked for before Triton is imported, so it has a process of its own; without a GPU, so that both the
-    arithmetic and the places in memory are the interpreter's.
-    """
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-k",
-        "triton",
-        __file__,
-    ]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    assert f"{len(LENGTHS) + 4 + 1 + 1 + 1 + 2 + 1} passed" in ended.stdout
+    """Slow: the interpreter takes a millisecond and more per token and program."""
+    in_the_interpreter(__file__, "triton", len(LENGTHS) + 4 + 1 + 1 + 1 + 2 + 1)

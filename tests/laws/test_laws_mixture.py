@@ -3,36 +3,21 @@
 Triton's kernels run here in their interpreter: the last test starts this file once more, in a process of its own.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from importlib.util import find_spec
-
 import pytest
 import torch
-from backbone_support import error, noise
+from backbone_support import error, in_the_interpreter, noise
 from torch import Tensor
 
 from nirvana_mri.backbone.ops import implementations
 from nirvana_mri.backbone.ops.mixture import OPERATION, mix_branches
 from nirvana_mri.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 LENGTHS = [1, 17, 63, 64, 65, 200, 1000]
 DTYPES = {"fused": [torch.float64, torch.float32], "triton": [torch.float32]}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 FORMS = [name for name in DTYPES if name in implementations("mix_branches")]
 CASES = [pytest.param(form, dtype, id=f"{form}-{str(dtype)[6:]}") for form in FORMS for dtype in DTYPES[form]]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Memory that nobody wrote holds NaN (torch.empty fills itself so in deterministic mode)."""
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def mixture_inputs(*shape: int, channels: int = 24) -> list[Tensor]:
@@ -106,24 +91,6 @@ def test_a_cpu_gets_the_fused_form() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
 def test_the_triton_kernels_keep_the_law_in_their_interpreter() -> None:
     """Slow: a process of its own, and the interpreter takes milliseconds for each token."""
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "triton or gets",
-        "-n",
-        "0",
-        __file__,
-    ]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    assert f"{len(LENGTHS) + 4 + 1 + 1 + 1} passed" in ended.stdout
+    in_the_interpreter(__file__, "triton or gets", len(LENGTHS) + 4 + 1 + 1 + 1)

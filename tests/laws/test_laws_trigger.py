@@ -3,37 +3,24 @@
 Triton's kernels run here in their interpreter: the last test starts this file once more, in a process of its own.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
 
 import pytest
 import torch
-from backbone_support import error, noise
+from backbone_support import INTERPRETED, error, in_the_interpreter, noise
 from torch import Tensor
 
 from nirvana_mri.backbone.ops import TriggerBank, TriggerLogits, implementations, trigger_update
 from nirvana_mri.backbone.ops.trigger import OPERATION, gradient
 from nirvana_mri.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
 LENGTHS = [1, 17, 63, 64, 65, 200, 1000]
 DTYPES = {"tiled": [torch.float64, torch.float32], "triton": [torch.float32]}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 FORMS = [name for name in DTYPES if name in implementations("trigger_update")]
 CASES = [pytest.param(form, dtype, id=f"{form}-{str(dtype)[6:]}") for form in FORMS for dtype in DTYPES[form]]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 RATES = (0.3, 0.2)
-
-
-@pytest.fixture(autouse=True)
-def _poisoned_memory() -> Iterator[None]:
-    """Memory that nobody wrote holds NaN (torch.empty fills itself so in deterministic mode)."""
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def trigger_inputs(*shape: int, concepts: int = 8, logits: int = 5) -> list[Tensor]:
@@ -243,28 +230,6 @@ def test_a_cpu_gets_the_tiles() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's own process")
 def test_the_triton_kernels_keep_the_law_in_their_interpreter() -> None:
-    """Slow: the interpreter takes milliseconds for each tile and program.
-
-    It must be asked for before Triton is imported, so it has a process of its own; without a GPU, so that both the
-    arithmetic and the places in memory are the interpreter's.
-    """
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "triton or gets",
-        "-n",
-        "0",
-        __file__,
-    ]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    assert f"{len(LENGTHS) + 6 + 5 + 2 + 1 + 1 + 2 + 2 + 1 + 1} passed" in ended.stdout
+    """Slow: the interpreter takes milliseconds for each tile and program."""
+    in_the_interpreter(__file__, "triton or gets", len(LENGTHS) + 6 + 5 + 2 + 1 + 1 + 2 + 2 + 1 + 1)
