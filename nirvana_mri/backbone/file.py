@@ -28,6 +28,7 @@ from nirvana_mri.backbone.published import (
     require_shape,
     require_values,
 )
+from nirvana_mri.backbone.tokenizer import BPETokenizer
 from nirvana_mri.errors import CheckpointError, UsageError
 
 FORMAT = "nirvana-backbone/1"
@@ -60,8 +61,12 @@ class BackboneFile:
         }
 
 
-def save_backbone(model: NirvanaLM, path: str | Path, source: Mapping[str, Any]) -> None:
+def save_backbone(
+    model: NirvanaLM, path: str | Path, source: Mapping[str, Any], tokenizer: BPETokenizer | None = None
+) -> None:
     """Write the model's weights and configuration, atomically, one tensor at a time; ``source`` goes in as JSON.
+
+    A tokenizer goes into the same file, so that the model can read text wherever it is taken.
 
     Raises: UsageError for a model with several dtypes or without memory (meta device), CheckpointError for weights that
     are not finite.
@@ -77,7 +82,7 @@ def save_backbone(model: NirvanaLM, path: str | Path, source: Mapping[str, Any])
         require_values(name, parameters[name].detach(), dtype)
         return parameters[name].detach().cpu()
 
-    write_backbone(path, model.config, dtype, fetch, source)
+    write_backbone(path, model.config, dtype, fetch, source, tokenizer=tokenizer)
 
 
 def write_backbone(
@@ -87,6 +92,7 @@ def write_backbone(
     fetch: Callable[[str], Tensor],
     source: Mapping[str, Any],
     progress: Progress | None = None,
+    tokenizer: BPETokenizer | None = None,
 ) -> BackboneFile:
     """Write a backbone whose tensors are fetched by their published names, one after the other.
 
@@ -98,7 +104,7 @@ def write_backbone(
     layout = {name: (dtype, shape) for name, shape in shapes.items()}
     fingerprint = Fingerprint()
     with atomic_path(path) as temporary, temporary.open("w+b") as file:
-        file.write(header_bytes(layout, _metadata(config, source, "0" * 64)))
+        file.write(header_bytes(layout, _metadata(config, source, "0" * 64, tokenizer)))
         for done, (name, shape) in enumerate(shapes.items(), start=1):
             tensor = fetch(name)
             require_shape(name, tuple(tensor.shape), shape)
@@ -109,7 +115,7 @@ def write_backbone(
                 progress(done, len(shapes))
         sha256 = fingerprint.hexdigest()
         file.seek(0)
-        file.write(header_bytes(layout, _metadata(config, source, sha256)))
+        file.write(header_bytes(layout, _metadata(config, source, sha256, tokenizer)))
     return BackboneFile(Path(path), config, dtype, _count(shapes), sha256, source, __version__)
 
 
@@ -150,7 +156,16 @@ def inspect_backbone(path: str | Path, progress: Progress | None = None) -> Back
     return BackboneFile(path, config, dtype, _count(shapes), header.metadata["sha256"], source, version)
 
 
-def _metadata(config: BackboneConfig, source: Mapping[str, Any], sha256: str) -> dict[str, str]:
+def stored_tokenizer(path: str | Path) -> BPETokenizer | None:
+    """The tokenizer in a backbone file, or None where it holds none. Raises as load_backbone does."""
+    _, header = _open(Path(path))
+    found = header.metadata.get("tokenizer")
+    return None if found is None else BPETokenizer(found, str(path))
+
+
+def _metadata(
+    config: BackboneConfig, source: Mapping[str, Any], sha256: str, tokenizer: BPETokenizer | None = None
+) -> dict[str, str]:
     """All that the header says besides the tensors; ``seal`` names every word of it, as sha256 does the weights."""
     words = {
         "format": FORMAT,
@@ -159,6 +174,8 @@ def _metadata(config: BackboneConfig, source: Mapping[str, Any], sha256: str) ->
         "source": json.dumps(dict(source), allow_nan=False),
         "toolkit_version": __version__,
     }
+    if tokenizer is not None:
+        words["tokenizer"] = tokenizer.serialised
     return words | {"seal": _seal(words)}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nirvana_mri.cli import backbone_pretrain
 from nirvana_mri.cli.options import JsonOption
 from nirvana_mri.cli.shell import command, progress, say, show_facts, stdout, warn, write_json
 from nirvana_mri.errors import UsageError
@@ -28,7 +29,7 @@ class DType(StrEnum):
 
 @app.callback()
 def describe() -> None:
-    """The language model itself: which kernels run here, published weights in, what a backbone file holds.
+    """The language model itself: kernels, published weights in, pretraining on text, scores, what its memory does.
 
     Example: nirvana-mri backbone import --from-hub YuhuaJiang/Nirvana -o nirvana.safetensors
     """
@@ -126,7 +127,13 @@ def info(
         show_facts(_facts(found))
 
 
-for name, function in (("kernels", kernels), ("import", import_), ("info", info)):
+for name, function in (
+    ("kernels", kernels),
+    ("import", import_),
+    ("info", info),
+    ("tokenizer", backbone_pretrain.tokenizer),
+    ("pretrain", backbone_pretrain.pretrain),
+):
     app.command(name)(command(function))
 
 

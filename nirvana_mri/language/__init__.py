@@ -1,0 +1,1 @@
+"""The backbone as a language model: text in, pretraining, scores, and pictures of its memory. Nothing of MRI."""
