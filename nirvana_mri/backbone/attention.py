@@ -1,4 +1,4 @@
-"""Causal softmax attention, with a window where the configuration asks for one. No positions are encoded."""
+"""Causal softmax attention, with a window and rotary positions where the configuration asks for them."""
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,51 @@ from torch import Tensor, nn
 from nirvana_mri.backbone.cache import KeyValueRing
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import LowRank
+from nirvana_mri.backbone.rotary import rotate
 
 TILE = 256
+
+
+class Heads(nn.Module):
+    """Queries, keys and values to what every token reads, head by head; it learns nothing."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.window = config.window_size
+        self.rotary = config.rotary
+
+    def forward(
+        self,
+        q: Float[Tensor, "batch token channel"],
+        k: Float[Tensor, "batch token channel"],
+        v: Float[Tensor, "batch token channel"],
+        real: Bool[Tensor, "batch token"] | None,
+        ring: KeyValueRing | None = None,
+    ) -> Float[Tensor, "batch token channel"]:
+        """ring holds the tokens before, and takes these."""
+        q, k, v = self._split(q), self._split(k), self._split(v)
+        if self.rotary:
+            first = 0 if ring is None else ring.appended
+            q, k = rotate(q, first), rotate(k, first)
+        seen = causal_attention(q, k, v, self.window, real) if ring is None else self._continue(q, k, v, real, ring)
+        return seen.transpose(1, 2).flatten(2)
+
+    def _continue(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, ring: KeyValueRing) -> Tensor:
+        if q.shape[2] > 1:
+            keys, values, marks = ring.before(k, v, real)
+            seen = causal_attention(q, keys, values, self.window, marks)
+            ring.append(k, v, real)
+            return seen
+        ring.append(k, v, real)
+        keys, values, marks = ring.slots()
+        if marks is None:
+            return F.scaled_dot_product_attention(q, keys, values)
+        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=marks[:, None, None, :])
+        return seen if real is None else seen.masked_fill(~real[:, None, :, None], 0)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class AttentionBranch(nn.Module):
@@ -18,8 +61,7 @@ class AttentionBranch(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.num_heads = config.num_heads
-        self.window = config.window_size
+        self.heads = Heads(config)
         self.query_lora = LowRank(size, size // 16, size)
         self.key_lora = LowRank(size, size // 16, size)
         self.value_lora = LowRank(size, size // 16, size)
@@ -35,27 +77,8 @@ class AttentionBranch(nn.Module):
         ring: KeyValueRing | None = None,
     ) -> Float[Tensor, "batch token channel"]:
         """q, k and v are the projections of x before the memory's convolutions; ring holds the tokens before."""
-        q = self._heads(q + self.query_lora(x))
-        k = self._heads(k + self.key_lora(x))
-        v = self._heads(v + self.value_lora(x))
-        seen = causal_attention(q, k, v, self.window, real) if ring is None else self._continue(q, k, v, real, ring)
-        return self.output(seen.transpose(1, 2).flatten(2))
-
-    def _continue(self, q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, ring: KeyValueRing) -> Tensor:
-        if q.shape[2] > 1:
-            keys, values, marks = ring.before(k, v, real)
-            seen = causal_attention(q, keys, values, self.window, marks)
-            ring.append(k, v, real)
-            return seen
-        ring.append(k, v, real)
-        keys, values, marks = ring.slots()
-        if marks is None:
-            return F.scaled_dot_product_attention(q, keys, values)
-        seen = F.scaled_dot_product_attention(q, keys, values, attn_mask=marks[:, None, None, :])
-        return seen if real is None else seen.masked_fill(~real[:, None, :, None], 0)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        q, k, v = q + self.query_lora(x), k + self.key_lora(x), v + self.value_lora(x)
+        return self.output(self.heads(q, k, v, real, ring))
 
 
 def causal_attention(

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nirvana_mri.backbone.config import PRELUDE_LAYERS, BackboneConfig
+from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.errors import DataError
 
 WORTH_A_LOOK = 64 * 2**20  # bytes below which nobody asks how much is free
@@ -36,7 +36,7 @@ def least_bytes(config: BackboneConfig, itemsize: int, at_once: int, with_logits
     activations = at_once * (3 * config.intermediate_size + 2 * config.hidden_size)
     logits = with_logits * config.vocab_size
     held = cached if config.window_size is None else min(cached, config.window_size)
-    kept = 2 * held * config.hidden_size * max(0, config.num_layers - PRELUDE_LAYERS)
+    kept = 2 * held * config.hidden_size * len(config.attention_layers)
     return itemsize * (activations + logits + kept)
 
 

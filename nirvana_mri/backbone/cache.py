@@ -1,7 +1,7 @@
 """What a sequence leaves behind for its next tokens, of a size that does not grow past the attention window.
 
-Each layer keeps the last inputs of its three convolutions and the state of its delta rule; after the prelude also the
-keys and values that the window still sees. The Trigger needs nothing: its logits never pass from token to token.
+A delta rule keeps the last inputs of its three convolutions and its state; attention keeps the keys and values that the
+window still sees. The Trigger needs nothing: its logits never pass from token to token.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nirvana_mri.backbone.config import PRELUDE_LAYERS, BackboneConfig
+from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.errors import UsageError
 
 SMALLEST = 64  # slots that a ring of keys begins with
@@ -19,12 +19,14 @@ SMALLEST = 64  # slots that a ring of keys begins with
 class KeyValueRing:
     """Keys and values of the last `window` tokens (of all tokens without a window), and which of them are real.
 
-    The oldest is overwritten. No position is encoded, so one token can attend to the slots in whatever order they lie.
+    The oldest is overwritten. Positions, if encoded, are in the keys already, so one token can attend to the slots in
+    whatever order they lie. appended counts all tokens so far, padding too: the position of the next one.
     """
 
     def __init__(self, window: int | None) -> None:
         self.window = window
         self.filled = 0
+        self.appended = 0
         self._next = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -61,6 +63,7 @@ class KeyValueRing:
 
     def append(self, k: Float[Tensor, "batch head token channel"], v: Tensor, real: Tensor | None) -> None:
         """Remember new tokens; those that the window has left are overwritten."""
+        self.appended += k.shape[2]
         if self.window is not None and k.shape[2] > self.window:
             k, v = k[:, :, -self.window :], v[:, :, -self.window :]
             real = None if real is None else real[:, -self.window :]
@@ -118,7 +121,7 @@ def _grown(held: Tensor | None, like: Tensor, capacity: int) -> Tensor:
 
 @dataclass
 class LayerCache:
-    """One layer's part: tails of its convolutions (query, key, value), the delta state, after the prelude a ring."""
+    """One layer's part: tails of its convolutions (query, key, value), the delta state, and a ring if it attends."""
 
     ring: KeyValueRing | None
     tails: list[Tensor | None] = field(default_factory=lambda: [None, None, None])  # [batch, taps - 1, channel]
@@ -146,7 +149,7 @@ class Cache:
         self.batch_size = batch_size
         self.tokens = 0
         self.layers = [
-            LayerCache(None if index < PRELUDE_LAYERS else KeyValueRing(config.window_size))
+            LayerCache(KeyValueRing(config.window_size) if index in config.attention_layers else None)
             for index in range(config.num_layers)
         ]
 

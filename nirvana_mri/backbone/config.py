@@ -9,6 +9,8 @@ from nirvana_mri.errors import UsageError
 
 PRELUDE_LAYERS = 2  # delta rule alone, no attention and no Trigger (fact of the released model)
 CONV_TAPS = 4
+ARCHITECTURES = ("nirvana", "delta", "attention")  # all others than the first are baselines for comparison
+ROTARY_BASE = 10000.0
 
 # Published keys that would change the arithmetic, with the only values that this implementation covers.
 _FIXED = {
@@ -24,7 +26,9 @@ class BackboneConfig:
     """Sizes and constants of a Nirvana language model (arXiv 2510.26083).
 
     window_size counts the tokens that one token sees, itself included; None is full causal attention.
-    trigger_rate is the learning rate of the fast weights; 0 switches the test-time learning off.
+    trigger_rate is the learning rate of the fast weights; 0 switches the test-time learning off. architecture "delta"
+    makes every layer a delta-rule memory and "attention" every layer softmax attention, both without the Trigger, as
+    baselines; rotary encodes positions in attention's queries and keys (the released model encodes none).
     """
 
     vocab_size: int
@@ -40,6 +44,8 @@ class BackboneConfig:
     initializer_range: float = 0.006
     pad_token_id: int | None = None
     trigger_rate: float = 0.01
+    architecture: str = "nirvana"
+    rotary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "concept_dim", "logit_dim"):
@@ -57,15 +63,30 @@ class BackboneConfig:
                 raise UsageError(f"{name} is {value!r}; expected a number from {smallest:g} up")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise UsageError(f"pad_token_id {self.pad_token_id} is outside the vocabulary 0..{self.vocab_size - 1}")
+        self._require_architecture()
 
     def _require_positive_int(self, name: str) -> None:
         value = getattr(self, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UsageError(f"{name} is {value!r}; expected a positive integer")
 
+    def _require_architecture(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise UsageError(f"architecture is {self.architecture!r:.80}; expected one of {', '.join(ARCHITECTURES)}")
+        if self.rotary and self.architecture == "delta":
+            raise UsageError("rotary is True, but architecture delta has no attention to rotate; leave rotary out")
+        if self.rotary and self.head_dim % 2:
+            raise UsageError(f"rotary turns pairs of channels, but heads have {self.head_dim}; take other num_heads")
+
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_heads
+
+    @property
+    def attention_layers(self) -> range:
+        """The layers that attend, and so keep keys and values."""
+        first = {"nirvana": PRELUDE_LAYERS, "delta": self.num_layers, "attention": 0}[self.architecture]
+        return range(first, self.num_layers)
 
     @classmethod
     def nano(cls) -> "BackboneConfig":

@@ -1,4 +1,4 @@
-"""The token mixers: a gated delta-rule memory, alone or joined with attention under the Trigger's control."""
+"""The token mixers: a gated delta-rule memory or attention alone, or both joined under the Trigger's control."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nirvana_mri.backbone.attention import AttentionBranch
+from nirvana_mri.backbone.attention import AttentionBranch, Heads
 from nirvana_mri.backbone.cache import LayerCache
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.layers import GatedRMSNorm, Linear, LowRank, ShortConv
@@ -19,10 +19,13 @@ from nirvana_mri.backbone.trigger import Trigger
 
 
 class Mixed(NamedTuple):
-    """What a mixer gives: its output, the fast weights for the next layer, and (after the prelude) its gates."""
+    """What a mixer gives: its output, the fast weights for the next layer, and (after the prelude) its gates.
+
+    A model without a Trigger has neither fast weights nor gates.
+    """
 
     output: Float[Tensor, "batch token channel"]
-    fast: TriggerLogits
+    fast: TriggerLogits | None
     gate_attention: Float[Tensor, "batch token 1"] | None = None
     gate_delta: Float[Tensor, "batch token 1"] | None = None
     task_vector: Float[Tensor, "batch token concept"] | None = None
@@ -88,7 +91,7 @@ class DeltaMemory(nn.Module):
 
 
 class PreludeMixer(nn.Module):
-    """The mixer of the first layers: memory alone; the fast weights start (again) after it."""
+    """The mixer of the first layers, or of all: memory alone; the fast weights, if any, start (again) after it."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -99,10 +102,33 @@ class PreludeMixer(nn.Module):
         x: Float[Tensor, "batch token channel"],
         real: Tensor | None,
         fast: TriggerLogits | None,
-        trigger: Trigger,
+        trigger: Trigger | None,
         cache: LayerCache | None = None,
     ) -> Mixed:
-        return Mixed(self.memory(x, *self.memory.project(x), real, cache), trigger.start(x))
+        output = self.memory(x, *self.memory.project(x), real, cache)
+        return Mixed(output, None if trigger is None else trigger.start(x))
+
+
+class AttentionMixer(nn.Module):
+    """The mixer of a Transformer: attention alone, with projections of its own."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.query, self.key, self.value = Linear(size, size), Linear(size, size), Linear(size, size)
+        self.heads = Heads(config)
+        self.output = Linear(size, size)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch token channel"],
+        real: Tensor | None,
+        fast: None,
+        trigger: None,
+        cache: LayerCache | None = None,
+    ) -> Mixed:
+        ring = None if cache is None else cache.ring
+        return Mixed(self.output(self.heads(self.query(x), self.key(x), self.value(x), real, ring)), None)
 
 
 class Interpolation(nn.Module):
@@ -159,3 +185,10 @@ class TaskAwareMixer(nn.Module):
         task_vector, fast = trigger(self.concept(x), fast)
         output, t, t2 = self.interpolation(delta, attention, task_vector)
         return Mixed(output, fast, t, t2, task_vector)
+
+
+def make_mixer(config: BackboneConfig, index: int) -> PreludeMixer | TaskAwareMixer | AttentionMixer:
+    """The mixer of the layer with this index, of the configuration's architecture."""
+    if config.architecture == "attention":
+        return AttentionMixer(config)
+    return TaskAwareMixer(config) if index in config.attention_layers else PreludeMixer(config)

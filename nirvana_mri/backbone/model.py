@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from nirvana_mri.backbone import generate as generation
 from nirvana_mri.backbone.budget import require_memory
 from nirvana_mri.backbone.cache import Cache, LayerCache
-from nirvana_mri.backbone.config import PRELUDE_LAYERS, BackboneConfig
+from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.initialise import initialise
 from nirvana_mri.backbone.layers import Embedding, GatedMLP, Linear, RMSNorm
-from nirvana_mri.backbone.memory import Mixed, PreludeMixer, TaskAwareMixer
+from nirvana_mri.backbone.memory import Mixed, make_mixer
 from nirvana_mri.backbone.ops.trigger import TriggerLogits
 from nirvana_mri.backbone.trigger import Trigger
 from nirvana_mri.errors import DataError, UsageError
@@ -48,7 +48,7 @@ class Layer(nn.Module):
     def __init__(self, config: BackboneConfig, index: int) -> None:
         super().__init__()
         self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.mixer = PreludeMixer(config) if index < PRELUDE_LAYERS else TaskAwareMixer(config)
+        self.mixer = make_mixer(config, index)
         self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = GatedMLP(config.hidden_size, config.intermediate_size)
 
@@ -57,7 +57,7 @@ class Layer(nn.Module):
         x: Float[Tensor, "batch token channel"],
         real: Tensor | None,
         fast: TriggerLogits | None,
-        trigger: Trigger,
+        trigger: Trigger | None,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "batch token channel"], Mixed]:
         mixed = self.mixer(self.mixer_norm(x), real, fast, trigger, cache)
@@ -79,7 +79,7 @@ class NirvanaLM(nn.Module):
         self.recompute = False
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
-        self.trigger = Trigger(config)
+        self.trigger = Trigger(config) if config.architecture == "nirvana" else None
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.head = None if config.tie_word_embeddings else Linear(config.hidden_size, config.vocab_size)
         self.init_weights(seed)

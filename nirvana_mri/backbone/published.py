@@ -53,6 +53,11 @@ _IN_LAYER = {
     "mixer.interpolation.gate_delta.weight": f"{_MIXER}.t2_proj.weight",
     "mixer.interpolation.correction.down.weight": f"{_MIXER}.condition_interpolation.lora.0.weight",
     "mixer.interpolation.correction.up.weight": f"{_MIXER}.condition_interpolation.lora.2.weight",
+    # No names of the authors': the attention of the Transformer baseline.
+    "mixer.query.weight": "Attention.q_proj.weight",
+    "mixer.key.weight": "Attention.k_proj.weight",
+    "mixer.value.weight": "Attention.v_proj.weight",
+    "mixer.output.weight": "Attention.o_proj.weight",
 }
 
 

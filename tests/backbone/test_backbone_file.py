@@ -55,7 +55,14 @@ def test_what_is_saved_comes_back(tmp_path: Path, dtype: torch.dtype, tied: bool
 
 def test_every_field_of_the_configuration_is_kept(tmp_path: Path) -> None:
     config = tiny_config(
-        window_size=7, norm_eps=1e-5, initializer_range=0.2, pad_token_id=3, trigger_rate=0.5, num_layers=1
+        window_size=7,
+        norm_eps=1e-5,
+        initializer_range=0.2,
+        pad_token_id=3,
+        trigger_rate=0.5,
+        num_layers=1,
+        architecture="attention",
+        rotary=True,
     )
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     assert not [name for name, value in dataclasses.asdict(config).items() if value == defaults[name]]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,14 @@ def test_the_configuration_goes_both_ways() -> None:
     for config in (tiny_config(), tiny_config(window_size=7, trigger_rate=0.0, pad_token_id=2, norm_eps=1e-5)):
         assert NirvanaConfig.from_backbone(config).backbone() == config
         assert NirvanaConfig.from_dict(NirvanaConfig.from_backbone(config).to_dict()).backbone() == config
+
+
+@pytest.mark.parametrize(
+    "changes", [{"architecture": "delta"}, {"architecture": "attention"}, {"rotary": True}], ids=str
+)
+def test_a_baseline_has_no_form_of_the_authors(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="keep this model in a backbone file"):
+        NirvanaConfig.from_backbone(tiny_config(**changes))
 
 
 def test_a_published_configuration_without_the_cache_may_use_ours(tmp_path: Path) -> None:

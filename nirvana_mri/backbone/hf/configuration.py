@@ -7,6 +7,7 @@ from transformers import PretrainedConfig
 
 from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.published_folder import MODEL_TYPE as PUBLISHED_TYPE
+from nirvana_mri.errors import UsageError
 
 _SAME_NAME = (
     "vocab_size",
@@ -76,7 +77,15 @@ class NirvanaConfig(PretrainedConfig):
 
     @classmethod
     def from_backbone(cls, config: BackboneConfig, **others: Any) -> "NirvanaConfig":
-        """The same model in this form; others are further keys, such as eos_token_id."""
+        """The same model in this form; others are further keys, such as eos_token_id.
+
+        Raises: UsageError for another architecture and for positions, which the authors' form has no word for.
+        """
+        if config.architecture != "nirvana" or config.rotary:
+            raise UsageError(
+                f"architecture {config.architecture}, rotary {config.rotary}: the authors' form holds Nirvana "
+                "without positions alone; keep this model in a backbone file"
+            )
         same = {name: getattr(config, name) for name in _SAME_NAME}
         return cls(**same, num_hidden_layers=config.num_layers, attention_window=config.window_size, **others)
 
