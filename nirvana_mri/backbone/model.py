@@ -25,12 +25,13 @@ from nirvana_mri.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What one layer did; the prelude has no gates."""
+    """What one layer did; the prelude has no gates. fast: the fast weights after it."""
 
     hidden: Float[Tensor, "batch token channel"]
     gate_attention: Float[Tensor, "batch token 1"] | None
     gate_delta: Float[Tensor, "batch token 1"] | None
     task_vector: Float[Tensor, "batch token concept"] | None
+    fast: TriggerLogits | None
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class NirvanaLM(nn.Module):
                 x, mixed = layer(x, real, fast, self.trigger, None if cache is None else cache.layers[index])
             fast = mixed.fast
             if record:
-                records.append(LayerRecord(x, mixed.gate_attention, mixed.gate_delta, mixed.task_vector))
+                records.append(LayerRecord(x, mixed.gate_attention, mixed.gate_delta, mixed.task_vector, fast))
         return x, tuple(records) if record else None
 
     def _logits(self, final: Tensor, last_only: bool) -> Float[Tensor, "batch predicting vocabulary"]:
