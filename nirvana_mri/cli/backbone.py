@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nirvana_mri.cli import backbone_pretrain
+from nirvana_mri.cli import backbone_eval, backbone_generate, backbone_inspect, backbone_pretrain
 from nirvana_mri.cli.options import JsonOption
 from nirvana_mri.cli.shell import command, progress, say, show_facts, stdout, warn, write_json
 from nirvana_mri.errors import UsageError
@@ -133,6 +133,9 @@ for name, function in (
     ("info", info),
     ("tokenizer", backbone_pretrain.tokenizer),
     ("pretrain", backbone_pretrain.pretrain),
+    ("eval", backbone_eval.eval_),
+    ("generate", backbone_generate.generate),
+    ("inspect", backbone_inspect.inspect),
 ):
     app.command(name)(command(function))
 

@@ -178,9 +178,9 @@ def _model(
             raise UsageError(f"--variant {variant.value} draws new weights; leave it or --from out")
         loaded = load_language_model(source, tokenizer)
         return loaded.model, loaded.tokenizer
-    words = stored_tokenizer(model_path("nano")) if tokenizer is None else load_tokenizer(tokenizer)
     if preset is Preset.base and tokenizer is None:
         raise UsageError("preset base reads with the published tokenizer; name it with --tokenizer FILE")
+    words = stored_tokenizer(model_path("nano")) if tokenizer is None else load_tokenizer(tokenizer)
     assert words is not None
     config = {Preset.nano: BackboneConfig.nano, Preset.base: BackboneConfig.base}[preset]()
     return NirvanaLM(changed(dataclasses.replace(config, vocab_size=words.vocab_size), variant.value), seed), words

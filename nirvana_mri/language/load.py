@@ -1,17 +1,15 @@
 """A backbone together with the tokenizer that it reads and writes with."""
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
 
 from nirvana_mri.backbone import NirvanaLM, inspect_backbone, load_backbone
 from nirvana_mri.backbone.file import stored_tokenizer
+from nirvana_mri.backbone.shipped import SHIPPED, shipped_backbone
 from nirvana_mri.backbone.tokenizer import Tokenizer, load_tokenizer, require_fit
 from nirvana_mri.errors import UsageError
-
-SHIPPED = {"nano": "nano-backbone.safetensors"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,7 @@ def load_language_model(
 def model_path(name: str | Path) -> Path:
     """The file of a shipped backbone, or the file of that name. Raises: UsageError."""
     if str(name) in SHIPPED:
-        return Path(str(resources.files("nirvana_mri") / "weights" / SHIPPED[str(name)]))
+        return shipped_backbone(str(name))
     if not Path(name).is_file():
         raise UsageError(f"model {str(name)!r} is neither a file nor a shipped backbone ({', '.join(SHIPPED)})")
     return Path(name)

@@ -91,8 +91,8 @@ class PackedText:
 
     def draw(self, rows: int) -> Rows:
         """The next rows [rows, length + 1]."""
-        if self.buffer is None:
-            self.buffer = self._filled()
+        self.fill()
+        assert self.buffer is not None
         drawn = np.empty((rows, self.length + 1), np.int32)
         for number in range(rows):
             generator = np.random.Generator(np.random.Philox(key=self.seed, counter=self.drawn))
@@ -102,12 +102,14 @@ class PackedText:
             self.drawn += 1
         return drawn
 
-    def _filled(self) -> Rows:
-        """As many rows as the buffer holds, or as one reading of all sources gives."""
+    def fill(self) -> None:
+        """Read as many rows as the buffer holds, or as one reading of all sources gives, if that is not done yet."""
+        if self.buffer is not None:
+            return
         rows = [self._row()]
         while len(rows) < self.buffer_rows and min(source.done for source in self.sources) < 1:
             rows.append(self._row())
-        return np.asarray(rows, np.int32)
+        self.buffer = np.asarray(rows, np.int32)
 
     def _row(self) -> list[int]:
         return min(self.sources, key=lambda source: source.done).row(self.length, self.tokenizer)

@@ -135,6 +135,7 @@ def pretrain(config: PretrainConfig, model: NirvanaLM, tokenizer: Tokenizer, pro
         put_moments(optimizers, kept.moments)
         run.text.resume(kept.metadata["text"], kept.buffer)
         run.step, run.tokens = kept.metadata["step"], kept.metadata["tokens"]
+    run.text.fill()  # before anything is written: text that cannot be used leaves nothing behind
     _steps(run, config, processes, learner, progress)
     return config.out / LAST
 

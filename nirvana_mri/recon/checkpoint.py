@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nirvana_mri import __version__
 from nirvana_mri.atomic import atomic_path
-from nirvana_mri.backbone import sha256
+from nirvana_mri.backbone import NirvanaLM, sha256
 from nirvana_mri.errors import CheckpointError, UsageError
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 
@@ -99,7 +99,8 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
     try:
         config = NirvanaReconConfig.from_dict(json.loads(metadata["config"]))
         covers, training = json.loads(metadata["covers"]), json.loads(metadata["training"])
-        model = NirvanaRecon(config)
+        # The file holds the backbone's weights, whatever the shipped one is by now.
+        model = NirvanaRecon(config, None if config.backbone == "none" else NirvanaLM(config.lm))
         model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:
         reason = " ".join(str(problem).split())[:200]

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from nirvana_mri.backbone import BackboneConfig, NirvanaLM
+from nirvana_mri.backbone import BackboneConfig, NirvanaLM, load_backbone
+from nirvana_mri.backbone.shipped import shipped_backbone
 from nirvana_mri.codecs import ImageDecoder, ImageDecoderConfig, KSpaceEncoder, KSpaceEncoderConfig
 from nirvana_mri.codecs.image_decoder import Measurement
 from nirvana_mri.codecs.kspace_encoder import log_magnitude, patch_states
@@ -21,13 +22,13 @@ from nirvana_mri.recon.support import faded
 START_STEPS = 8  # conjugate gradients before the first cascade
 FADING = 2.5  # power of the certainty that fades the maps: milder than the classical methods need
 START_PRIOR = 0.02  # weight of the zero image there, where the maps hold; 1 is added where they do not
-BACKBONES = ("random", "none")
+BACKBONES = ("pretrained", "random", "none")
 
 
 @dataclass(frozen=True)
 class NirvanaReconConfig:
-    """A whole model. ``backbone`` says what stands in the middle: ``random`` or, as an ablation, ``none`` (tokens pass
-    straight on).
+    """A whole model. ``backbone`` says what stands in the middle: ``pretrained`` (the shipped one, which has read
+    language), ``random`` or, as an ablation, ``none`` (tokens pass straight on).
     """
 
     lm: BackboneConfig
@@ -80,11 +81,12 @@ class NirvanaRecon(nn.Module):
     gradients pass through it to the encoder.
     """
 
-    def __init__(self, config: NirvanaReconConfig) -> None:
+    def __init__(self, config: NirvanaReconConfig, backbone: NirvanaLM | None = None) -> None:
+        """``backbone`` replaces the one that the configuration names, where its weights come from elsewhere."""
         super().__init__()
         self.config = config
         self.encoder = KSpaceEncoder(config.encoder)
-        self.backbone = None if config.backbone == "none" else random_backbone(config.lm, config.backbone_seed)
+        self.backbone = _backbone(config) if backbone is None else backbone
         self.decoder = ImageDecoder(config.decoder)
 
     def train(self, mode: bool = True) -> "NirvanaRecon":
@@ -115,6 +117,18 @@ class NirvanaRecon(nn.Module):
         if self.backbone is not None:
             tokens = self.backbone(inputs_embeds=tokens, compute_logits=False).final_hidden
         return patch_states(tokens, grid)
+
+
+def _backbone(config: NirvanaReconConfig) -> NirvanaLM | None:
+    """The language model that the configuration names, frozen, in float32."""
+    if config.backbone == "none":
+        return None
+    if config.backbone == "random":
+        return random_backbone(config.lm, config.backbone_seed)
+    model = load_backbone(shipped_backbone("nano"), dtype=torch.float32)
+    if model.config != config.lm:
+        raise UsageError("the shipped backbone has other sizes than this model; choose backbone 'random' or 'none'")
+    return model
 
 
 def random_backbone(config: BackboneConfig, seed: int) -> NirvanaLM:
