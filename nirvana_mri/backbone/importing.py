@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from nirvana_mri.atomic import check_target, same_file
+from nirvana_mri.backbone.config import BackboneConfig
 from nirvana_mri.backbone.file import BackboneFile, Progress, write_backbone
 from nirvana_mri.backbone.layout import StoredTensor
 from nirvana_mri.backbone.published import EMBEDDING, FLOATS, HEAD, require_tied, require_values
 from nirvana_mri.backbone.published_folder import find_published, published_config, published_tensors
-from nirvana_mri.errors import UsageError
+from nirvana_mri.backbone.tokenizer import BPETokenizer, load_tokenizer, require_fit
+from nirvana_mri.errors import NirvanaError, UsageError
 
 
 def import_published(
@@ -29,7 +31,8 @@ def import_published(
 
     Without ``dtype`` the weights keep the one that most of their numbers have; tensors of another are converted to it,
     and the result's warnings say so. Without ``window_size`` attention is full causal, as in the released model.
-    ``origin`` is stored as the file's source. Memory: about two tensors.
+    ``origin`` is stored as the file's source. A tokenizer.json beside the weights goes into the file; where it does not
+    fit, a warning says so. Memory: about two tensors.
 
     Raises: CheckpointError for a checkpoint that is incomplete, damaged or another model's (nothing is written);
     UsageError for arguments that cannot be.
@@ -54,8 +57,21 @@ def import_published(
             require_tied(stored[HEAD].read(), tensor, f"{stored[HEAD].file}: ")
         return tensor
 
-    made = write_backbone(target, config, kept, fetch, origin, progress)
-    return dataclasses.replace(made, warnings=warnings)
+    tokenizer, unfit = _tokenizer(folder.config.parent / "tokenizer.json", config)
+    made = write_backbone(target, config, kept, fetch, origin, progress, tokenizer)
+    return dataclasses.replace(made, warnings=warnings + unfit)
+
+
+def _tokenizer(path: Path, config: BackboneConfig) -> tuple[BPETokenizer | None, tuple[str, ...]]:
+    """The tokenizer.json that lies with the weights, or why it stays outside."""
+    if not path.is_file():
+        return None, ()
+    try:
+        found = load_tokenizer(path)
+        require_fit(found, config.vocab_size, None)
+    except NirvanaError as problem:
+        return None, (f"left out the tokenizer: {problem}",)
+    return found if isinstance(found, BPETokenizer) else None, ()
 
 
 def _require_arguments(window_size: int | None, dtype: torch.dtype | None) -> None:

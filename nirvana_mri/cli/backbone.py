@@ -16,6 +16,7 @@ from nirvana_mri.errors import UsageError
 if TYPE_CHECKING:
     from nirvana_mri.backbone.file import BackboneFile
     from nirvana_mri.backbone.kernels import KernelChoice
+    from nirvana_mri.backbone.tokenizer import BPETokenizer
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -117,14 +118,14 @@ def info(
 
     Example: nirvana-mri backbone info nirvana.safetensors
     """
-    from nirvana_mri.backbone.file import inspect_backbone
+    from nirvana_mri.backbone.file import inspect_backbone, stored_tokenizer
 
     with progress("tensors") as update:
         found = inspect_backbone(file, update)
     if json is not None:
         write_json(found.as_dict(), json, (file,))
     if json != Path("-"):
-        show_facts(_facts(found))
+        show_facts([*_facts(found), ("tokenizer", _tokenizer(stored_tokenizer(file)))])
 
 
 for name, function in (
@@ -155,6 +156,10 @@ def _facts(found: BackboneFile) -> list[tuple[str, str]]:
         ("vocabulary", f"{config.vocab_size:,} tokens; head {head}"),
         ("written by", f"nirvana-mri {found.toolkit_version}"),
     ]
+
+
+def _tokenizer(found: BPETokenizer | None) -> str:
+    return "none in the file" if found is None else f"{found.vocab_size:,} tokens, sha256 {found.sha256[:12]}"
 
 
 def _word(found: BackboneFile) -> str:

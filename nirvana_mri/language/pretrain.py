@@ -1,6 +1,7 @@
 """Pretraining a backbone on text: exact to resume, the same on one process or several."""
 
 import csv
+import logging
 import math
 import os
 import time
@@ -33,6 +34,7 @@ PLACES = (  # what a run may change when it goes on
     *("threads", "device", "parallel", "micro_tokens"),
 )
 HELD_OUT_ROWS = 16
+PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -136,6 +138,9 @@ def pretrain(config: PretrainConfig, model: NirvanaLM, tokenizer: Tokenizer, pro
         run.text.resume(kept.metadata["text"], kept.buffer)
         run.step, run.tokens = kept.metadata["step"], kept.metadata["tokens"]
     run.text.fill()  # before anything is written: text that cannot be used leaves nothing behind
+    if processes.first:
+        for half_written in config.out.glob(".*.tmp"):  # by an earlier part of this run, when it was killed
+            half_written.unlink()
     _steps(run, config, processes, learner, progress)
     return config.out / LAST
 
@@ -143,6 +148,9 @@ def pretrain(config: PretrainConfig, model: NirvanaLM, tokenizer: Tokenizer, pro
 def _kept(config: PretrainConfig, recipe: dict[str, Any]) -> Kept | None:
     """What an earlier part of this run left, where it is to go on."""
     state = config.out / STATE
+    if config.resume and not state.exists() and (config.out / METRICS).exists():
+        logging.getLogger(__name__).warning("%s: ended before its first checkpoint; begun anew", config.out)
+        return None
     if config.resume:
         return read_kept(state, recipe)
     if state.exists():
@@ -156,6 +164,7 @@ def _steps(
     held_out = None if config.held_out is None else _held_out_rows(config, run.text.tokenizer, processes)
     with MetricsFile(config.out / METRICS, run.step, processes.first) as write:
         began, before = time.monotonic(), run.tokens
+        kept_at = began
         while run.step < config.max_steps:
             row = _step(run, config, learner, processes)
             speed = (run.tokens - before) / max(1e-9, time.monotonic() - began)
@@ -163,8 +172,9 @@ def _steps(
             if keeps and held_out is not None:
                 row |= {"held_out_loss": held_out_loss(learner, held_out)}
             write(row | {"tokens_per_second": round(speed, 1)})
-            if keeps:
+            if keeps or processes.agree(time.monotonic() - kept_at > PATIENCE):
                 _keep(run, config, processes)
+                kept_at = time.monotonic()
             if progress is not None and processes.first:
                 progress(run.step, config.max_steps, row)
 

@@ -34,6 +34,14 @@ class Processes:
         distributed.all_reduce(summed)
         return summed.cpu() / self.world
 
+    def agree(self, claim: bool) -> bool:
+        """The first process's answer, for all: what depends on a clock has to be one decision."""
+        if self.world == 1:
+            return claim
+        answer = torch.tensor(int(claim), device=self.device)
+        distributed.broadcast(answer, 0)
+        return bool(answer)
+
 
 def join(device: str) -> Processes:
     """Join the group that torchrun has announced. Raises: UsageError for a device that torch cannot use."""

@@ -13,14 +13,17 @@ import torch
 from backbone_support import TOLERANCE, Truth, error, tiny_config, tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from language_support import tiny_tokenizer
 from published_support import CONCEPT, EMBEDDING, HEAD, config_json, state, write_cache, write_folder
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nirvana_mri.backbone import BackboneConfig, import_published, load_backbone, sha256
+from nirvana_mri.backbone.file import stored_tokenizer
 from nirvana_mri.backbone.published import published_shapes
 from nirvana_mri.backbone.published_folder import find_published, published_config
+from nirvana_mri.backbone.tokenizer import save_tokenizer
 from nirvana_mri.errors import CheckpointError, NirvanaError, UsageError
 
 SECOND = "model-00002-of-00003.safetensors"
@@ -323,6 +326,27 @@ def test_an_older_file_stays_when_an_import_fails(tmp_path: Path) -> None:
         import_published(source, tmp_path / "a.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "published"]
     assert (tmp_path / "a.safetensors").read_bytes() == b"older"
+
+
+def test_the_tokenizer_beside_the_weights_goes_into_the_file(tmp_path: Path) -> None:
+    source = folder(tmp_path, vocab_size=400)
+    save_tokenizer(tiny_tokenizer(), source / "tokenizer.json")
+    made = import_published(source, tmp_path / "a.safetensors")
+    held = stored_tokenizer(made.path)
+    assert held is not None
+    assert held.sha256 == tiny_tokenizer().sha256
+    assert made.warnings == ()
+
+
+@pytest.mark.parametrize("vocabulary", [29, 400])
+def test_a_tokenizer_that_cannot_be_used_stays_outside_and_is_named(tmp_path: Path, vocabulary: int) -> None:
+    source = folder(tmp_path, vocab_size=vocabulary)
+    text = tiny_tokenizer().serialised
+    (source / "tokenizer.json").write_text(text if vocabulary == 29 else text[:100])
+    made = import_published(source, tmp_path / "a.safetensors")
+    assert stored_tokenizer(made.path) is None
+    assert len(made.warnings) == 1
+    assert "left out the tokenizer" in made.warnings[0]
 
 
 def test_progress_counts_tensors(tmp_path: Path) -> None:

@@ -166,6 +166,13 @@ def test_a_run_of_another_recipe_is_named(corpus: Path, tmp_path: Path) -> None:
         run(corpus, tmp_path / "none", resume=True)
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(corpus: Path, tmp_path: Path) -> None:
+    whole = run(corpus, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "metrics.csv").write_text((tmp_path / "a" / "metrics.csv").read_text()[:150])
+    assert run(corpus, tmp_path / "b", resume=True) == whole
+
+
 def test_damaged_state_is_one_line(corpus: Path, tmp_path: Path) -> None:
     run(corpus, tmp_path / "a", max_steps=3)
     state = tmp_path / "a" / "state.safetensors"
