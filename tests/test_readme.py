@@ -13,7 +13,7 @@ def test_the_python_examples_run(
     project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (project_root / "README.md").read_text(), flags=re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     tiny_scan(112, 112, out=Path("scan.h5"))
     exec(compile(blocks[0], "README.md", "exec"), {})
@@ -24,3 +24,5 @@ def test_the_python_examples_run(
     assert len(capsys.readouterr().out.splitlines()) == 8
     assert made["output"].logits.shape == (1, 2, 8192)
     assert made["cache"].tokens == 402
+    exec(compile(blocks[2], "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.split()) > 10

@@ -39,7 +39,7 @@ def train(
     out: OutOption = Path("runs/nano"),
     preset: Annotated[str, typer.Option("--preset", help="Size of the model.")] = TrainConfig.preset,
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
-    backbone: Annotated[str, typer.Option("--backbone", help="random, or none.")] = TrainConfig.backbone,
+    backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
     steps: Annotated[int, typer.Option("--steps", help="Slices seen.")] = TrainConfig.steps,
     learning_rate: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = TrainConfig.learning_rate,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, split, masks, noise.")] = TrainConfig.seed,

@@ -47,7 +47,7 @@ class TrainConfig:
     out: Path
     preset: str = "nano"
     stage: str = "joint"
-    backbone: str = "random"
+    backbone: str = "pretrained"
     steps: int = 8000
     learning_rate: float = 5e-4
     warm_up: int = 200
