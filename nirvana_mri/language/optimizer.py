@@ -104,7 +104,7 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def schedule(step: int, steps: int, warm_up: int, last: float) -> float:
+def schedule(step: int, steps: int, warm_up: int, last: float = 0.0) -> float:
     """Share of the learning rate at a step: a linear warm-up, then half a cosine down to the share ``last``."""
     if step < warm_up:
         return (step + 1) / warm_up

@@ -1,6 +1,5 @@
 """Pretraining a backbone on text: exact to resume, the same on one process or several."""
 
-import csv
 import logging
 import math
 import os
@@ -15,7 +14,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from nirvana_mri.atomic import atomic_path
 from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.backbone.file import save_backbone
 from nirvana_mri.backbone.tokenizer import BPETokenizer, Tokenizer, require_fit
@@ -25,6 +23,7 @@ from nirvana_mri.language.optimizer import OPTIMIZERS, make_optimizers, schedule
 from nirvana_mri.language.packing import PackedText, Source
 from nirvana_mri.language.processes import PARALLEL, Processes, join, spread, whole
 from nirvana_mri.language.state import Kept, Run, keep, moments_of, put_moments, read_kept
+from nirvana_mri.metrics_file import MetricsFile
 
 PRECISIONS = ("fp32", "bf16")
 RATES = {"adamw": 1e-3, "muon": 2e-2}
@@ -33,6 +32,7 @@ PLACES = (  # what a run may change when it goes on
     *("data", "out", "held_out", "resume", "max_steps", "checkpoint_every", "notes"),
     *("threads", "device", "parallel", "micro_tokens"),
 )
+COLUMNS = ("step", "tokens", "loss", "held_out_loss", "rate", "gradient_norm", "tokens_per_second")
 HELD_OUT_ROWS = 16
 PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -162,21 +162,21 @@ def _steps(
     run: Run, config: PretrainConfig, processes: Processes, learner: nn.Module, progress: Progress | None
 ) -> None:
     held_out = None if config.held_out is None else _held_out_rows(config, run.text.tokenizer, processes)
-    with MetricsFile(config.out / METRICS, run.step, processes.first) as write:
-        began, before = time.monotonic(), run.tokens
-        kept_at = began
-        while run.step < config.max_steps:
-            row = _step(run, config, learner, processes)
-            speed = (run.tokens - before) / max(1e-9, time.monotonic() - began)
-            keeps = run.step % config.checkpoint_every == 0 or run.step == config.max_steps
-            if keeps and held_out is not None:
-                row |= {"held_out_loss": held_out_loss(learner, held_out)}
-            write(row | {"tokens_per_second": round(speed, 1)})
-            if keeps or processes.agree(time.monotonic() - kept_at > PATIENCE):
-                _keep(run, config, processes)
-                kept_at = time.monotonic()
-            if progress is not None and processes.first:
-                progress(run.step, config.max_steps, row)
+    metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step, processes.first)
+    began, before = time.monotonic(), run.tokens
+    kept_at = began
+    while run.step < config.max_steps:
+        row = _step(run, config, learner, processes)
+        speed = (run.tokens - before) / max(1e-9, time.monotonic() - began)
+        keeps = run.step % config.checkpoint_every == 0 or run.step == config.max_steps
+        if keeps and held_out is not None:
+            row |= {"held_out_loss": held_out_loss(learner, held_out)}
+        metrics.write(row | {"tokens_per_second": round(speed, 1)})
+        if keeps or processes.agree(time.monotonic() - kept_at > PATIENCE):
+            _keep(run, config, processes)
+            kept_at = time.monotonic()
+        if progress is not None and processes.first:
+            progress(run.step, config.max_steps, row)
 
 
 def _step(run: Run, config: PretrainConfig, learner: nn.Module, processes: Processes) -> dict[str, float]:
@@ -259,33 +259,3 @@ def _keep(run: Run, config: PretrainConfig, processes: Processes) -> None:
     source = {"pretrained": "nirvana-mri backbone pretrain", "step": run.step, "tokens": run.tokens, **config.notes}
     tokenizer = run.text.tokenizer
     save_backbone(plain, config.out / LAST, source, tokenizer if isinstance(tokenizer, BPETokenizer) else None)
-
-
-class MetricsFile:
-    """``metrics.csv``, appended row by row; rows beyond the resumed step are dropped first."""
-
-    columns = ("step", "tokens", "loss", "held_out_loss", "rate", "gradient_norm", "tokens_per_second")
-
-    def __init__(self, path: Path, first: int, writes: bool) -> None:
-        self.path, self.first, self.writes = path, first, writes
-
-    def __enter__(self) -> Callable[[dict[str, Any]], None]:
-        if self.writes:
-            rows = []
-            if self.first and self.path.exists():
-                with self.path.open(newline="") as file:
-                    rows = [row for row in csv.DictReader(file) if int(row["step"]) <= self.first]
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        return self.write
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def write(self, row: dict[str, Any]) -> None:
-        if self.writes:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)

@@ -11,17 +11,19 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.language.optimizer import schedule
+from nirvana_mri.metrics_file import MetricsFile
 from nirvana_mri.recon.checkpoint import backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples, Subject, open_subjects, split_subjects
 from nirvana_mri.train.facts import save_model, training_facts
 from nirvana_mri.train.loss import image_loss, ssim
-from nirvana_mri.train.metrics import MetricsFile
 from nirvana_mri.train.stages import require_trainable, trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, keep, put_weights, resume
 
 VALIDATION_EXAMPLES = 8
+COLUMNS = ("step", "loss", "seconds", "ssim", "psnr")
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -75,22 +77,22 @@ def _steps(
     progress: Progress | None,
 ) -> None:
     validation = _validation_examples(held_out, config)
-    with MetricsFile(config.out / "metrics.csv", run.step) as write:
-        started, losses = time.monotonic(), []
-        for example in _stream(training, config, run.step):
-            losses.append(_step(run, example, config))
-            run.step += 1
-            if run.step % 50 == 0 or run.step == config.steps:
-                row = {"step": run.step, "loss": sum(losses) / len(losses), "seconds": time.monotonic() - started}
-                losses = []
-                if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
-                    row |= validate(run, validation)
-                write(row)
-                if progress is not None:
-                    progress(run.step, config.steps, {key: value for key, value in row.items() if key != "step"})
-            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-                keep(run, config.out / "last.safetensors", config.seed)
-                save_model(run, config, facts)
+    metrics = MetricsFile(config.out / "metrics.csv", COLUMNS, run.step)
+    started, losses = time.monotonic(), []
+    for example in _stream(training, config, run.step):
+        losses.append(_step(run, example, config))
+        run.step += 1
+        if run.step % 50 == 0 or run.step == config.steps:
+            row = {"step": run.step, "loss": sum(losses) / len(losses), "seconds": time.monotonic() - started}
+            losses = []
+            if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
+                row |= validate(run, validation)
+            metrics.write(row)
+            if progress is not None:
+                progress(run.step, config.steps, {key: value for key, value in row.items() if key != "step"})
+        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+            keep(run, config.out / "last.safetensors", config.seed)
+            save_model(run, config, facts)
 
 
 def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[Example]:
@@ -111,7 +113,7 @@ def _single_thread(worker: int) -> None:
 
 def _step(run: Run, example: Example, config: TrainConfig) -> float:
     for group in run.optimizer.param_groups:
-        group["lr"] = config.learning_rate * schedule(run.step, config)
+        group["lr"] = config.learning_rate * schedule(run.step, config.steps, config.warm_up)
     run.model.train()
     image = run.model([example.problem])[0]
     picture = example.problem.finish(image) / example.problem.scale
@@ -129,14 +131,6 @@ def _step(run: Run, example: Example, config: TrainConfig) -> float:
         for name, tensor in codec_weights(run.model):
             run.average[name].lerp_(tensor.detach(), 1 - memory)
     return float(loss.detach())
-
-
-def schedule(step: int, config: TrainConfig) -> float:
-    """Share of the learning rate: a linear warm-up, then half a cosine down to nothing."""
-    if step < config.warm_up:
-        return (step + 1) / config.warm_up
-    done = (step - config.warm_up) / max(1, config.steps - config.warm_up)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[Example]:

@@ -11,9 +11,10 @@ from tiny import tiny_model, tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.errors import CheckpointError, UsageError
+from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
-from nirvana_mri.train.loop import schedule, train
+from nirvana_mri.train.loop import train
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_metrics_are_written_and_training_lowers_the_loss(config: TrainConfig) -
 
 
 def test_the_schedule_warms_up_and_ends_at_nothing(config: TrainConfig) -> None:
-    shares = [schedule(step, config) for step in range(config.steps + 1)]
+    shares = [schedule(step, config.steps, config.warm_up) for step in range(config.steps + 1)]
     assert shares[0] < shares[1] == 1
     assert shares[-1] == pytest.approx(0, abs=1e-9)
     assert shares[2:] == sorted(shares[2:], reverse=True)
