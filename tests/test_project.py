@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     "pywt": "pywavelets",
     "fla": "fla-core",
     "huggingface_hub": "huggingface-hub",
+    "lm_eval": "lm-eval",
 }
 
 

@@ -111,7 +111,7 @@ class Harness:
     """lm-eval's wrapper around the tiny model, and requests as its tasks send them."""
 
     def __init__(self) -> None:
-        pytest.importorskip("lm_eval", reason="lm-eval is not among the project's dependencies")
+        pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
         from lm_eval.models.huggingface import HFLM
 
         self.model = tiny_hf(dtype=torch.float32)

@@ -9,7 +9,7 @@ from nirvana_mri.backbone.hf.configuration import NirvanaConfig
 from nirvana_mri.backbone.hf.modeling import NirvanaForCausalLM
 from nirvana_mri.backbone.model import NirvanaLM
 from nirvana_mri.backbone.tokenizer import BPETokenizer, Tokenizer
-from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.errors import DataError, MissingExtraError, UsageError
 
 
 def wrapped(model: NirvanaLM, end_id: int) -> NirvanaForCausalLM:
@@ -51,7 +51,7 @@ def evaluate_tasks(
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError as problem:
-        raise UsageError(f"lm-evaluation-harness cannot be used ({problem}); pip install 'lm-eval>=0.4.9'") from problem
+        raise MissingExtraError("lm-evaluation-harness", "lm-eval") from problem
     manager = TaskManager()
     unknown = [name for name in tasks if isinstance(name, str) and not manager.match_tasks([name])]
     if unknown:
