@@ -183,4 +183,4 @@ def test_without_the_harness_its_package_is_named(run_eval: Eval, monkeypatch: p
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     done = run_eval("--task", "lm-eval", "--tasks", "lambada_openai")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "pip install 'lm-eval" in done.stderr
+    assert "pip install 'nirvana-mri[lm-eval]'" in done.stderr
