@@ -111,7 +111,7 @@ def import_(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backbone file, as import writes it.")],
+    file: Annotated[Path, typer.Argument(metavar="NAME|FILE", help="nano, or a backbone file.")],
     json: JsonOption = None,
 ) -> None:
     """Show what a backbone file is, after checking every byte of it.
@@ -119,7 +119,10 @@ def info(
     Example: nirvana-mri backbone info nirvana.safetensors
     """
     from nirvana_mri.backbone.file import inspect_backbone, stored_tokenizer
+    from nirvana_mri.backbone.shipped import SHIPPED, shipped_backbone
 
+    if str(file) in SHIPPED and not file.exists():
+        file = shipped_backbone(str(file))
     with progress("tensors") as update:
         found = inspect_backbone(file, update)
     if json is not None:

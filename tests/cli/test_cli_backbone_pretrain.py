@@ -121,3 +121,13 @@ def test_what_cannot_work_is_one_line(
     assert "begun with seed 0, now it is 1" in refused(run, 1, *base, *another)
     assert "expected 1 or more" in refused(run, 2, "generate", "A", "--model", model_file, "--tokens", "0")
     assert "at least 259" in refused(run, 2, "tokenizer", "--data", text, "-o", tmp_path / "t", "--vocab-size", "9")
+
+
+def test_the_shipped_backbone_is_described_by_its_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("backbone", "info", "nano")
+    assert done.exit_code == 0, done.stderr
+    assert "verified" in done.stdout
+    assert "8,192 tokens, sha256" in done.stdout
