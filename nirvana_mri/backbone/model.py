@@ -98,6 +98,11 @@ class NirvanaLM(nn.Module):
         self.recompute = recompute
         return self.requires_grad_(False).eval()
 
+    @property
+    def head_weight(self) -> Float[Tensor, "vocabulary channel"]:
+        """What turns final hidden states into logits: the head's own matrix, or the embedding that it is tied to."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
     def new_cache(self, batch_size: int) -> Cache:
         """An empty cache for so many sequences."""
         return Cache(self.config, batch_size)

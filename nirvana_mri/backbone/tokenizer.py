@@ -1,7 +1,6 @@
 """Text to token ids and back: byte-level BPE of our own, or the tokenizer that belongs to published weights."""
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -199,8 +198,3 @@ def _counted(texts: Iterable[str], progress: Callable[[int], None] | None) -> An
         if progress is not None:
             progress(number)
         yield text
-
-
-def vocabulary(tokenizer: BPETokenizer) -> dict[str, int]:
-    """Token to id, as the tokenizer's file says."""
-    return dict(json.loads(tokenizer.serialised)["model"]["vocab"])

@@ -22,8 +22,7 @@ class NextTokenLoss(nn.Module):
 
     def forward(self, ids: Int[Tensor, "batch token"], labels: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:
         final = self.model(input_ids=ids, compute_logits=False).final_hidden
-        head = self.model.embedding.weight if self.model.head is None else self.model.head.weight
-        return next_token_loss(final.flatten(0, 1), head, labels.flatten())
+        return next_token_loss(final.flatten(0, 1), self.model.head_weight, labels.flatten())
 
 
 def next_token_loss(

@@ -212,10 +212,9 @@ def _row(layer: LayerRecord, step: _Step) -> dict[str, Numbers]:
 
 
 def _losses(model: NirvanaLM, output: NirvanaOutput, ids: Tensor) -> Numbers:
-    head = model.embedding.weight if model.head is None else model.head.weight
     if len(ids) < 2:
         return np.zeros(0)
-    return _array(token_losses(output.final_hidden[0, :-1], head, ids[1:].long()))
+    return _array(token_losses(output.final_hidden[0, :-1], model.head_weight, ids[1:].long()))
 
 
 def _norm(*vectors: Float[Tensor, "1 token channel"]) -> Numbers:

@@ -197,8 +197,7 @@ class _Reading:
         device = self.model.embedding.weight.device
         inputs, labels = torch.tensor([row[:-1]], device=device), torch.tensor(new, device=device)
         hidden = self.model(input_ids=inputs, cache=self.cache, compute_logits=False).final_hidden[0, -len(new) :]
-        head = self.model.embedding.weight if self.model.head is None else self.model.head.weight
-        losses = token_losses(hidden, head, labels).double().cpu()
+        losses = token_losses(hidden, self.model.head_weight, labels).double().cpu()
         seconds = (time.perf_counter() - began) / len(new)
         held = 0 if self.cache is None else self.cache.nbytes
         self.seen = row if self.context else row[-1:]
