@@ -99,6 +99,10 @@ def pretrain(
     learning_rate: Annotated[
         float, typer.Option("--lr", help="Highest rate (0: 0.001 for adamw, 0.02 for muon).")
     ] = 0.0,
+    warm_up: Annotated[int, typer.Option("--warm-up", metavar="N", help="Steps until the rate is reached.")] = 50,
+    init_range: Annotated[
+        float, typer.Option("--init-range", help="Spread of the first weights (0: 0.02 for nano, 0.006 for base).")
+    ] = 0.0,
     weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of matrices.")] = 0.01,
     seed: Annotated[int, typer.Option("--seed", help="Of the first weights and the order of rows.")] = 0,
     precision: Annotated[Precision, typer.Option("--precision", help="bf16: products in bfloat16.")] = Precision.fp32,
@@ -136,6 +140,7 @@ def pretrain(
         micro_tokens=micro_tokens,
         optimizer=optimizer.value,
         learning_rate=learning_rate,
+        warm_up=warm_up,
         weight_decay=weight_decay,
         seed=seed,
         precision=precision.value,
@@ -148,7 +153,7 @@ def pretrain(
         held_out=held_out,
         notes={"preset": preset.value, "variant": variant.value, "from": source or "drawn weights"},
     )
-    model, words = _model(preset, variant, seed, source, tokenizer)
+    model, words = _model(preset, variant, init_range, seed, source, tokenizer)
     with progress("pretraining") as bar:
 
         def show(step: int, total: int, row: dict[str, float]) -> None:
@@ -162,7 +167,7 @@ def pretrain(
 
 
 def _model(
-    preset: Preset, variant: Variant, seed: int, source: str | None, tokenizer: Path | None
+    preset: Preset, variant: Variant, init_range: float, seed: int, source: str | None, tokenizer: Path | None
 ) -> tuple[NirvanaLM, Tokenizer]:
     """The model to train, and its tokenizer."""
     import dataclasses
@@ -176,6 +181,8 @@ def _model(
     if source is not None:
         if variant is not Variant.nirvana:
             raise UsageError(f"--variant {variant.value} draws new weights; leave it or --from out")
+        if init_range:
+            raise UsageError(f"--init-range {init_range:g} is for new weights; leave it or --from out")
         loaded = load_language_model(source, tokenizer)
         return loaded.model, loaded.tokenizer
     if preset is Preset.base and tokenizer is None:
@@ -183,7 +190,9 @@ def _model(
     words = stored_tokenizer(model_path("nano")) if tokenizer is None else load_tokenizer(tokenizer)
     assert words is not None
     config = {Preset.nano: BackboneConfig.nano, Preset.base: BackboneConfig.base}[preset]()
-    return NirvanaLM(changed(dataclasses.replace(config, vocab_size=words.vocab_size), variant.value), seed), words
+    spread = init_range or {Preset.nano: 0.02, Preset.base: config.initializer_range}[preset]
+    config = dataclasses.replace(config, vocab_size=words.vocab_size, initializer_range=spread)
+    return NirvanaLM(changed(config, variant.value), seed), words
 
 
 def tokenizer(

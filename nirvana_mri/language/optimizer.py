@@ -13,15 +13,17 @@ from nirvana_mri.errors import UsageError
 OPTIMIZERS = ("adamw", "muon")
 SMALLEST_MATRIX = 16  # narrower ones (gates, decays) are left to AdamW
 ADAM_BETAS = (0.9, 0.95)
+TABLES = ("embedding.weight", "head.weight")
+TABLE_SHARE, VECTOR_SHARE = 0.3, 0.1  # of Muon's rate, for AdamW beside it
 
 
 def make_optimizers(
     model: nn.Module, kind: str, learning_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """The optimisers that together move every parameter; each group's ``share`` scales the schedule's rate.
+    """The optimisers that together move every parameter; the schedule scales the rate of each group.
 
-    adamw: one for all. muon: Muon for the matrices inside the layers, AdamW at a tenth of the rate for the rest.
-    Vectors and the embedding are not decayed. Raises: UsageError for another kind.
+    adamw: one for all. muon: Muon for the matrices inside the layers, AdamW for the rest: the tables of tokens at 0.3
+    of the rate, gates and vectors at 0.1. Only matrices are decayed. Raises: UsageError for another kind.
     """
     if kind not in OPTIMIZERS:
         raise UsageError(f"optimizer is {kind!r}; expected one of {', '.join(OPTIMIZERS)}")
@@ -30,9 +32,14 @@ def make_optimizers(
     held = {id(parameter) for parameter in matrices}
     others = [parameter for _, parameter in named if id(parameter) not in held]
     if kind == "muon":
+        tables = {id(parameter) for name, parameter in named if name in TABLES}
+        shares = [
+            {"params": [p for p in others if id(p) in tables], "lr": TABLE_SHARE * learning_rate},
+            {"params": [p for p in others if id(p) not in tables], "lr": VECTOR_SHARE * learning_rate},
+        ]
         return [
             Muon(matrices, lr=learning_rate, weight_decay=weight_decay),
-            torch.optim.AdamW(others, lr=learning_rate / 10, betas=ADAM_BETAS, weight_decay=0.0),
+            torch.optim.AdamW(shares, betas=ADAM_BETAS, weight_decay=0.0),
         ]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [torch.optim.AdamW(groups, lr=learning_rate, betas=ADAM_BETAS)]

@@ -78,6 +78,8 @@ class PretrainConfig:
         for name in ("max_steps", "length", "batch_tokens", "buffer_rows", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.warm_up < 0:
+            raise UsageError(f"warm_up is {self.warm_up}; expected at least 0")
         if self.short_length and self.length % self.short_length:
             raise UsageError(f"short_length is {self.short_length}; expected a divisor of length, {self.length}")
         if self.batch_tokens % self.length:

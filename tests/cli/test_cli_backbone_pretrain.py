@@ -79,9 +79,10 @@ def test_a_preset_takes_the_vocabulary_of_its_tokenizer(
 ) -> None:
     out = tmp_path / "run"
     words = ("--data", text, "--out", out, "--tokenizer", tokenizer_file, *SMALL, "--max-steps", "1")
-    done = run("backbone", "pretrain", *words, "--variant", variant)
+    done = run("backbone", "pretrain", *words, "--variant", variant, "--init-range", "0.01", "--warm-up", "0")
     assert done.exit_code == 0, done.stderr
-    assert inspect_backbone(out / "last.safetensors").config.vocab_size == tiny_tokenizer().vocab_size
+    config = inspect_backbone(out / "last.safetensors").config
+    assert (config.vocab_size, config.initializer_range) == (tiny_tokenizer().vocab_size, 0.01)
 
 
 def test_a_tokenizer_is_learned(run: Run, text: Path, tmp_path: Path) -> None:
@@ -114,6 +115,7 @@ def test_what_cannot_work_is_one_line(
     assert "does not match" in refused(run, 2, *base, "--from", model_file, "--tokenizer", other, "--data", text)
     assert "published tokenizer" in refused(run, 2, *base, "--preset", "base", "--data", text)
     assert "draws new weights" in refused(run, 2, *base, "--from", model_file, "--variant", "delta", "--data", text)
+    assert "is for new weights" in refused(run, 2, *base, "--from", model_file, "--init-range", "1", "--data", text)
     assert not out.exists()
     assert run("backbone", *base, "--from", model_file, "--data", text).exit_code == 0
     assert "holds a run already" in refused(run, 2, *base, "--from", model_file, "--data", text)

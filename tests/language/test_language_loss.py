@@ -64,6 +64,16 @@ def test_every_parameter_is_moved_by_exactly_one_optimiser(kind: str) -> None:
     assert unmoved == []
 
 
+def test_beside_muon_tables_move_faster_than_gates_and_vectors() -> None:
+    model = tiny_language_model(tie_word_embeddings=False)
+    tables, vectors = make_optimizers(model, "muon", 0.1, 0.01)[1].param_groups
+    assert [id(p) for p in tables["params"]] == [id(model.embedding.weight), id(model.head_weight)]
+    assert (tables["lr"], vectors["lr"]) == pytest.approx((0.03, 0.01))
+    gates = {id(p) for name, p in model.named_parameters() if "gate_attention" in name}
+    assert gates
+    assert gates <= {id(p) for p in vectors["params"]}
+
+
 def test_an_unknown_optimiser_is_named() -> None:
     with pytest.raises(UsageError, match="'sgd'"):
         make_optimizers(tiny_language_model(), "sgd", 1e-3, 0)

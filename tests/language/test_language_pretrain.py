@@ -199,6 +199,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus: Path, tmp_path: Path) -
         ({"optimizer": "sgd"}, "'sgd'"),
         ({"optimizer": "muon", "parallel": "fsdp"}, "whole matrices"),
         ({"learning_rate": -1.0}, "learning_rate"),
+        ({"warm_up": -1}, "warm_up is -1"),
         ({"device": "cuda"}, "no CUDA GPU"),
     ],
 )
