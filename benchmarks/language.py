@@ -128,6 +128,7 @@ def run(job: tuple[Path, Path, str, int, int]) -> str:
         length=LENGTH,
         batch_tokens=BATCH,
         optimizer="muon",
+        warm_up=20,
         weight_decay=0.0,
         seed=seed,
         threads=1,
@@ -190,8 +191,45 @@ def report(runs: Path, tokens: int) -> str:
         cells += [interval([r["microseconds_per_token"] for r in rows], 0)]
         count = f"{parameter_count(configuration(name, vocabulary)):,}"
         lines.append(f"| {name} | {count} | " + " | ".join(cells) + " |")
-    lines += ["", *far_table(found), "", *(f"- **{name}**: {VARIANTS[name].summary}" for name in VARIANTS), ""]
+    lines += [
+        "",
+        *paired_table(found),
+        "",
+        *far_table(found),
+        "",
+        *(f"- **{name}**: {VARIANTS[name].summary}" for name in VARIANTS),
+        "",
+    ]
     return "\n".join(lines)
+
+
+def paired_table(found: list[dict[str, Any]]) -> list[str]:
+    """Nirvana minus each other model, seed by seed: what its parts bring and what they cost."""
+    inside, past = (f"{a}-{b}" for a, b in (BINS[0], BINS[-1]))
+    lines = [
+        "Nirvana minus the other, paired by seed (the same rows in the same order), with the 95 % t-interval: one that",
+        "contains 0 shows no difference. The last columns are ratios of time, Nirvana's over the other's.",
+        "",
+        f"| nirvana minus | loss {inside} | loss {past} | loss from {FAR[-1]:,} | "
+        f"recall {RECALL[0]} | recall {RECALL[1]} | training time | reading time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    by = {(each["name"], each["seed"]): each for each in found}
+    for name in [other for other in VARIANTS if other != "nirvana"]:
+        pairs = [(by["nirvana", s], by[name, s]) for n, s in by if n == name and ("nirvana", s) in by]
+        if not pairs:
+            continue
+        cells = [interval([a["loss"][part] - b["loss"][part] for a, b in pairs], 3) for part in (inside, past)]
+        cells += [interval([a["far"][str(FAR[-1])] - b["far"][str(FAR[-1])] for a, b in pairs], 3)]
+        cells += [
+            interval([100 * (a["recall"][str(n)] - b["recall"][str(n)]) for a, b in pairs], 0) + " %"
+            for n in RECALL[:2]
+        ]
+        unbroken = [(a, b) for a, b in pairs if not (a["resumed"] or b["resumed"])]
+        cells += [interval([a["seconds"] / b["seconds"] for a, b in unbroken], 2)]
+        cells += [interval([a["microseconds_per_token"] / b["microseconds_per_token"] for a, b in pairs], 2)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def far_table(found: list[dict[str, Any]]) -> list[str]:
