@@ -1,7 +1,9 @@
 """Pretraining: it learns, goes on after a kill to the last digit, and is the same on one process or two."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +26,16 @@ import json, sys
 from pathlib import Path
 from language_support import tiny_language_model, tiny_tokenizer
 from nirvana_mri.language.pretrain import PretrainConfig, pretrain
-options = json.loads(sys.argv[3])
-config = PretrainConfig((Path(sys.argv[1]),), Path(sys.argv[2]), threads=1, **options)
-pretrain(config, tiny_language_model(), tiny_tokenizer())
+for out, options in json.loads(sys.argv[2]).items():
+    config = PretrainConfig((Path(sys.argv[1]),), Path(out), threads=1, **options)
+    pretrain(config, tiny_language_model(), tiny_tokenizer())
 """
+SHARED: dict[str, dict[str, Any]] = {
+    "muon": {"optimizer": "muon"},
+    "fsdp": {"parallel": "fsdp"},
+    "portions": {"micro_tokens": 32},
+    "sharded": {"parallel": "fsdp", "max_steps": 6},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +54,25 @@ def rows(out: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in csv.DictReader(file)]
 
 
-def child(corpus: Path, out: Path, processes: int = 1, **options: Any) -> subprocess.Popen[bytes]:
-    import json
-
-    script = out.with_suffix(".py")
+def child(corpus: Path, runs: dict[Path, dict[str, Any]], processes: int = 1) -> subprocess.Popen[bytes]:
+    """Other processes that do these runs (folder, options), one after another."""
+    script = next(iter(runs)).with_suffix(".py")
     script.write_text(CHILD)
-    words = [str(script), str(corpus), str(out), json.dumps(OPTIONS | options)]
+    words = [str(script), str(corpus), json.dumps({str(out): OPTIONS | options for out, options in runs.items()})]
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
         launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen([*launcher, *words], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
+
+
+@pytest.fixture(scope="module")
+def by_two(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs of SHARED, each done by two processes that torchrun started once."""
+    folder = tmp_path_factory.mktemp("two")
+    assert child(corpus, {folder / name: options for name, options in SHARED.items()}, 2).wait() == 0
+    return folder
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 0.01), ("muon", 0.1)])
@@ -87,7 +102,7 @@ def test_a_killed_run_goes_on_to_the_last_digit(corpus: Path, tmp_path: Path) ->
     options = dict(max_steps=60, checkpoint_every=7, optimizer="muon")
     unbroken = run(corpus, tmp_path / "unbroken", **options)
     out = tmp_path / "killed"
-    process = child(corpus, out, **options)
+    process = child(corpus, {out: options})
     while process.poll() is None and not ((out / "metrics.csv").exists() and len(rows(out)) >= 10):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -99,27 +114,23 @@ def test_a_killed_run_goes_on_to_the_last_digit(corpus: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [{"optimizer": "muon"}, {"parallel": "fsdp"}, {"micro_tokens": 32}], ids=["muon", "fsdp", "portions"]
-)
-def test_two_processes_give_what_one_gives(corpus: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["muon", "fsdp", "portions"])
+def test_two_processes_give_what_one_gives(corpus: Path, by_two: Path, tmp_path: Path, name: str) -> None:
     """Slow: torchrun starts two processes."""
-    alone = run(corpus, tmp_path / "one", **{k: v for k, v in options.items() if k == "optimizer"})
-    assert child(corpus, tmp_path / "two", 2, **options).wait() == 0
-    shared = rows(tmp_path / "two")
-    for one, two in zip(alone, shared, strict=True):
+    alone = run(corpus, tmp_path / "one", **{k: v for k, v in SHARED[name].items() if k == "optimizer"})
+    for one, two in zip(alone, rows(by_two / name), strict=True):
         assert float(two["loss"]) == pytest.approx(float(one["loss"]), rel=1e-5)
         assert float(two["gradient_norm"]) == pytest.approx(float(one["gradient_norm"]), rel=1e-4)
-    models = [load_backbone(tmp_path / name / "last.safetensors") for name in ("one", "two")]
+    models = [load_backbone(folder / "last.safetensors") for folder in (tmp_path / "one", by_two / name)]
     for one, two in zip(*(model.parameters() for model in models), strict=True):
         assert (one - two).abs().max() <= 1e-4 * max(1.0, float(one.abs().max()))
 
 
 @pytest.mark.slow
-def test_a_sharded_run_goes_on_alone(corpus: Path, tmp_path: Path) -> None:
+def test_a_sharded_run_goes_on_alone(corpus: Path, by_two: Path, tmp_path: Path) -> None:
     """Slow: torchrun starts two processes. The state holds whole tensors, so that one process can take it up."""
+    shutil.copytree(by_two / "sharded", tmp_path / "two")
     alone = run(corpus, tmp_path / "one")
-    assert child(corpus, tmp_path / "two", 2, parallel="fsdp", max_steps=6).wait() == 0
     short = run(corpus, tmp_path / "short", max_steps=6)
     went_on = [run(corpus, tmp_path / name, resume=True) for name in ("two", "short")]
     assert len(alone) == len(went_on[0]) == 12
