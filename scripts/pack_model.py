@@ -1,7 +1,7 @@
 """Pack a trained model for shipping: codecs in float16, backbone in bfloat16, and as many consistency steps as it is
 used with.
 
-python scripts/pack_model.py runs/nano/model.safetensors nirvana_mri/weights/nano.safetensors --consistency-steps 10
+python scripts/pack_model.py runs/nano/best.safetensors nirvana_mri/weights/nano.safetensors --consistency-steps 10
 """
 
 import argparse

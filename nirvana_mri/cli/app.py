@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nirvana_mri import __version__
-from nirvana_mri.cli import backbone, demo, evaluate, inspect, reconstruct, report, simulate, train
+from nirvana_mri.cli import backbone, demo, evaluate, inspect, models, reconstruct, report, simulate, train
 from nirvana_mri.cli.shell import INTERRUPTED, command, fail
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ for function in (
     demo.demo,
 ):
     app.command()(command(function))
+app.add_typer(models.app, name="models")
 app.add_typer(backbone.app, name="backbone")
 
 

@@ -19,7 +19,7 @@ DataOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where model, metrics and state go.")]
 StartOption = Annotated[
-    str | None, typer.Option("--start-from", metavar="NAME|PATH", help="Begin with this model's weights.")
+    str | None, typer.Option("--from", metavar="NAME|FILE", help="Begin with this model's weights.")
 ]
 HeldOutOption = Annotated[
     list[str] | None, typer.Option("--held-out", metavar="NAME", help="A subject kept for validation; repeat at will.")
@@ -40,7 +40,9 @@ def train(
     preset: Annotated[str, typer.Option("--preset", help="Size of the model.")] = TrainConfig.preset,
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
     backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
-    steps: Annotated[int, typer.Option("--steps", help="Slices seen.")] = TrainConfig.steps,
+    max_steps: Annotated[
+        int, typer.Option("--max-steps", metavar="N", help="Slices seen in all, also with --resume.")
+    ] = TrainConfig.max_steps,
     learning_rate: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = TrainConfig.learning_rate,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, split, masks, noise.")] = TrainConfig.seed,
     validation_fraction: Annotated[
@@ -56,9 +58,9 @@ def train(
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
-    Leaves model.safetensors (for reconstruct --model), metrics.csv, and what --resume needs. Subjects are split, not slices.
+    Leaves best.safetensors and last.safetensors (for reconstruct --model), metrics.csv, and what --resume needs. Subjects are split, not slices.
 
-    Example: nirvana-mri train --data scans/ --out runs/mine --start-from nano --steps 2000
+    Example: nirvana-mri train --data scans/ --out runs/mine --from nano --max-steps 2000
     """  # noqa: E501 (rich keeps line ends inside a paragraph)
     config = TrainConfig(
         data=data,
@@ -66,7 +68,7 @@ def train(
         preset=preset,
         stage=stage,
         backbone=backbone,
-        steps=steps,
+        max_steps=max_steps,
         learning_rate=learning_rate,
         seed=seed,
         validation_fraction=validation_fraction,

@@ -76,7 +76,8 @@ def read_kept(path: Path, recipe: dict[str, Any]) -> Kept:
         buffer = tensors.pop("buffer").numpy()
     except (safetensors.SafetensorError, KeyError, ValueError) as problem:
         raise CheckpointError(f"{path}: not a readable training state ({problem!s:.120}); is it complete?") from problem
-    _require_same(path, found["recipe"], recipe)
+    begun = found["recipe"]  # fields of the model that are new since have their defaults
+    require_same(path, {**begun, "model": asdict(BackboneConfig(**begun["model"]))}, recipe)
     parts = {
         start: {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
         for start in ("model.", "optimizer.")
@@ -84,13 +85,13 @@ def read_kept(path: Path, recipe: dict[str, Any]) -> Kept:
     return Kept(parts["model."], parts["optimizer."], buffer, found)
 
 
-def _require_same(path: Path, left: dict[str, Any], now: dict[str, Any]) -> None:
+def require_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+    """CheckpointError that names the first difference between two recipes, if there is any."""
     now = json.loads(json.dumps(now))
-    left = {**left, "model": asdict(BackboneConfig(**left["model"]))}  # fields that are new since have their defaults
-    for name in sorted(left.keys() | now.keys()):
-        if left.get(name) != now.get(name):
+    for name in sorted(begun.keys() | now.keys()):
+        if begun.get(name) != now.get(name):
             raise CheckpointError(
-                f"{path}: the run was begun with {name} {_short(left.get(name))}, now it is {_short(now.get(name))}; "
+                f"{path}: the run was begun with {name} {_short(begun.get(name))}, now it is {_short(now.get(name))}; "
                 "resume with what it began with, or choose another folder"
             )
 

@@ -8,6 +8,7 @@ from typing import Any
 from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
+PLACES = ("data", "out", "resume", "workers", "threads", "device", "start_from")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class MaskRecipe:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run: what it reads, what it trains, for how long, and where it leaves its checkpoints.
+    """One run: what it reads, what it trains, for how many steps in all, and where it leaves its checkpoints.
 
     ``data`` is a folder (or one file) of fully sampled fastMRI-style scans (.h5) and of pictures (.nii, .nii.gz, .npy),
     whose k-space is then simulated on the fly and so stamped. ``rows`` is the height in pixels of the strip of each
@@ -48,7 +49,7 @@ class TrainConfig:
     preset: str = "nano"
     stage: str = "joint"
     backbone: str = "pretrained"
-    steps: int = 8000
+    max_steps: int = 8000
     learning_rate: float = 5e-4
     warm_up: int = 200
     average: float = 0.998
@@ -73,7 +74,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UsageError(f"stage is {self.stage!r}; expected one of {', '.join(STAGES)}")
-        for name in ("steps", "rows", "largest", "validate_every", "checkpoint_every"):
+        for name in ("max_steps", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
         if not 0 < self.learning_rate < 1:
@@ -86,6 +87,6 @@ class TrainConfig:
     def recipe(self) -> dict[str, Any]:
         """What decides the weights that come out, JSON-ready; no path of this machine."""
         values = asdict(self)
-        for name in ("data", "out", "resume", "workers", "threads", "device", "start_from"):
+        for name in PLACES:
             del values[name]
         return values

@@ -137,7 +137,7 @@ class Examples(Dataset[Example]):
         self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
-        return self.config.steps
+        return self.config.max_steps
 
     def __getitem__(self, step: int) -> Example:
         draw = np.random.default_rng([self.config.seed, self.stream, step])

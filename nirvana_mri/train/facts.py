@@ -9,6 +9,8 @@ from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import SIMULATED_COILS, Subject
 from nirvana_mri.train.state import Run
 
+PROTOCOL = "mean over fixed held-out examples of the training's own masks and noise; compare within a run only"
+
 
 def training_facts(config: TrainConfig, training: list[Subject], held_out: list[Subject]) -> dict[str, Any]:
     return {
@@ -39,9 +41,13 @@ def _covers(config: TrainConfig, training: list[Subject]) -> dict[str, Any]:
     }
 
 
-def save_model(run: Run, config: TrainConfig, facts: dict[str, Any]) -> Path:
-    path = config.out / "model.safetensors"
-    training = {**facts, "steps": run.step}
+def save_model(run: Run, path: Path, facts: dict[str, Any]) -> None:
+    """The averaged weights as a model file, with what is known of its training until now."""
+    training = {**facts, "steps": run.step, "metrics": _metrics(run)}
     covers = training.pop("covers")
     save_checkpoint(run.model, path, covers=covers, training=training, codecs=run.average)
-    return path
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    """The held-out scores that these weights are kept with; empty before the first."""
+    return {} if not run.scores else {**run.scores, "protocol": PROTOCOL}

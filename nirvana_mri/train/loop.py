@@ -1,8 +1,10 @@
 """The training loop: plain, exact to resume, and unable to move the backbone."""
 
 import copy
+import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,39 +24,46 @@ from nirvana_mri.train.loss import image_loss, ssim
 from nirvana_mri.train.stages import require_trainable, trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, keep, put_weights, resume
 
+STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
 VALIDATION_EXAMPLES = 8
-COLUMNS = ("step", "loss", "seconds", "ssim", "psnr")
+COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "seconds")
+RECENT = 50  # steps whose mean loss is shown
+PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> Path:
-    """Train codecs round a frozen backbone; the path of the finished model.
+    """Train codecs round a frozen backbone; the path of the best model.
 
-    Leaves in ``config.out``: ``model.safetensors`` (averaged weights, what ``reconstruct --model`` takes),
-    ``last.safetensors`` (to resume) and ``metrics.csv``. Raises DataError for unusable data, CheckpointError for a run
-    that cannot be resumed, and RuntimeError should the backbone's bytes have changed.
+    Leaves in ``config.out``: ``last.safetensors`` and ``best.safetensors`` (averaged weights as they are at the end,
+    and where held-out SSIM was highest; ``reconstruct --model`` takes either), ``state.safetensors`` (to resume) and
+    ``metrics.csv`` (a row a step). Where nothing can be held out, best is last, and a warning says so. Raises DataError
+    for unusable data, CheckpointError for a run that cannot be resumed, and RuntimeError should the backbone's bytes
+    have changed.
     """
     require_trainable(config.stage)
     if config.threads:
         torch.set_num_threads(config.threads)
     training, held_out = split_subjects(open_subjects(config.data), config)
+    if not held_out:
+        logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
     model = _initial_model(config)
     before = backbone_sha256(model)
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(model, optimizer, {})
-    config.out.mkdir(parents=True, exist_ok=True)
-    if config.resume:
-        resume(run, config.out / "last.safetensors", config.seed)
-    elif (config.out / "last.safetensors").exists():
-        raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
-    if not run.average:
-        run.average = {name: tensor.detach().clone() for name, tensor in codec_weights(model)}
+    run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     facts = training_facts(config, training, held_out)
+    run.recipe = facts["recipe"] | {"split": facts["split"], "backbone_sha256": before}
+    state = config.out / STATE
+    if config.resume:
+        resume(run, state)
+    elif state.exists():
+        raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
+    config.out.mkdir(parents=True, exist_ok=True)
     _steps(run, config, training, held_out, facts, progress)
     if backbone_sha256(model) != before:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
-    return save_model(run, config, facts)
+    return config.out / BEST
 
 
 def _initial_model(config: TrainConfig) -> NirvanaRecon:
@@ -77,28 +86,39 @@ def _steps(
     progress: Progress | None,
 ) -> None:
     validation = _validation_examples(held_out, config)
-    metrics = MetricsFile(config.out / "metrics.csv", COLUMNS, run.step)
-    started, losses = time.monotonic(), []
+    metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step)
+    recent: deque[float] = deque(maxlen=RECENT)
+    began = kept_at = time.monotonic()
     for example in _stream(training, config, run.step):
-        losses.append(_step(run, example, config))
-        run.step += 1
-        if run.step % 50 == 0 or run.step == config.steps:
-            row = {"step": run.step, "loss": sum(losses) / len(losses), "seconds": time.monotonic() - started}
-            losses = []
-            if validation and (run.step % config.validate_every == 0 or run.step == config.steps):
-                row |= validate(run, validation)
-            metrics.write(row)
-            if progress is not None:
-                progress(run.step, config.steps, {key: value for key, value in row.items() if key != "step"})
-        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            keep(run, config.out / "last.safetensors", config.seed)
-            save_model(run, config, facts)
+        row = _step(run, example, config)
+        recent.append(row["loss"])
+        done = run.step == config.max_steps
+        if validation and (run.step % config.validate_every == 0 or done):
+            row |= _judge(run, validation, config.out / BEST, facts)
+        metrics.write(row | {"seconds": round(time.monotonic() - began, 2)})
+        if run.step % config.checkpoint_every == 0 or done or time.monotonic() - kept_at > PATIENCE:
+            keep(run, config.out / STATE)
+            save_model(run, config.out / LAST, facts)
+            kept_at = time.monotonic()
+        if progress is not None:
+            progress(run.step, config.max_steps, row | {"loss": sum(recent) / len(recent)})
+    for path in [config.out / LAST] if validation else [config.out / LAST, config.out / BEST]:
+        save_model(run, path, facts)  # again: a kill may have come between the state and the model
+
+
+def _judge(run: Run, validation: list[Example], best: Path, facts: dict[str, Any]) -> dict[str, float]:
+    """Scores of the averaged weights, which are kept where they are the best yet."""
+    run.scores = {"step": run.step, **validate(run, validation)}
+    if run.best is None or run.scores["ssim"] > run.best:
+        run.best = run.scores["ssim"]
+        save_model(run, best, facts)
+    return run.scores
 
 
 def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[Example]:
     examples = Examples(training, config, stream=0)
     loader = DataLoader(
-        Subset(examples, range(first, config.steps)),
+        Subset(examples, range(first, config.max_steps)),
         batch_size=None,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
@@ -111,9 +131,10 @@ def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _step(run: Run, example: Example, config: TrainConfig) -> float:
+def _step(run: Run, example: Example, config: TrainConfig) -> dict[str, float]:
+    rate = config.learning_rate * schedule(run.step, config.max_steps, config.warm_up)
     for group in run.optimizer.param_groups:
-        group["lr"] = config.learning_rate * schedule(run.step, config.steps, config.warm_up)
+        group["lr"] = rate
     run.model.train()
     image = run.model([example.problem])[0]
     picture = example.problem.finish(image) / example.problem.scale
@@ -124,13 +145,14 @@ def _step(run: Run, example: Example, config: TrainConfig) -> float:
         )
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], config.clip)
+    norm = torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], config.clip)
     run.optimizer.step()
     memory = min(config.average, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
         for name, tensor in codec_weights(run.model):
             run.average[name].lerp_(tensor.detach(), 1 - memory)
-    return float(loss.detach())
+    run.step += 1
+    return {"step": run.step, "loss": float(loss.detach()), "rate": rate, "gradient_norm": float(norm)}
 
 
 def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[Example]:

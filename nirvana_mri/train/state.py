@@ -1,27 +1,38 @@
 """All that changes while training, kept so that a run can go on where it stopped."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import CheckpointError
+from nirvana_mri.language.state import require_same
 from nirvana_mri.recon.model import NirvanaRecon
+
+FORMAT = "nirvana-training/1"
 
 
 @dataclass(eq=False)
 class Run:
-    """All that changes while training."""
+    """All that changes while training, and the recipe that decides how.
+
+    ``scores`` are the last held-out ones with their step, ``best`` the highest SSIM among all of them.
+    """
 
     model: NirvanaRecon
     optimizer: torch.optim.AdamW
     average: dict[str, Tensor]
     step: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 def codec_weights(model: NirvanaRecon) -> Iterator[tuple[str, Tensor]]:
@@ -38,29 +49,40 @@ def put_weights(model: NirvanaRecon, tensors: dict[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def keep(run: Run, path: Path, seed: int) -> None:
+def keep(run: Run, path: Path) -> None:
     """All that resuming needs, in one file: weights, averages, and the optimiser's moments."""
     tensors = {f"model.{name}": tensor.detach() for name, tensor in codec_weights(run.model)}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
     for number, values in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    facts = {"step": run.step, "scores": run.scores, "best": run.best, "recipe": run.recipe}
     with atomic_path(path) as temporary:
         save_file(
             {k: v.contiguous() for k, v in tensors.items()},
             temporary,
-            {"step": str(run.step), "seed": str(seed)},
+            {"format": FORMAT} | {name: json.dumps(value) for name, value in facts.items()},
         )
 
 
-def resume(run: Run, path: Path, seed: int) -> None:
-    """Put a run back to where :func:`keep` left it. CheckpointError without such a file, or with another seed's."""
+def resume(run: Run, path: Path) -> None:
+    """Put a run back to where :func:`keep` left it.
+
+    Raises: CheckpointError where there is no such file, it is damaged, or something that decides the numbers (all but
+    the number of steps) is not what the run was begun with; it is named.
+    """
     if not path.exists():
         raise CheckpointError(f"{path}: nothing to resume; start without --resume")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if metadata.get("seed") != str(seed):
-        raise CheckpointError(f"{path} was trained with seed {metadata.get('seed')}, not {seed}; use its seed")
-    tensors = load_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path}: format is {metadata.get('format')!r:.40}, expected {FORMAT!r}")
+        found = {key: json.loads(metadata[key]) for key in ("step", "scores", "best", "recipe")}
+    except (SafetensorError, KeyError, ValueError) as problem:
+        raise CheckpointError(f"{path}: not a readable training state ({problem!s:.120}); is it complete?") from problem
+    begun, now = ({k: v for k, v in each.items() if k != "max_steps"} for each in (found["recipe"], run.recipe))
+    require_same(path, begun, now)
     put_weights(run.model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     run.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
     state: dict[int, dict[str, Tensor]] = {}
@@ -69,4 +91,4 @@ def resume(run: Run, path: Path, seed: int) -> None:
             _, number, name = key.split(".")
             state.setdefault(int(number), {})[name] = value
     run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
-    run.step = int(metadata["step"])
+    run.step, run.scores, run.best = found["step"], found["scores"], found["best"]

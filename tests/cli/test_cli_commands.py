@@ -123,13 +123,13 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
     def train(config: TrainConfig, progress: Callable[..., None]) -> Path:
         asked.append(config)
         progress(50, 100, {"loss": 0.5, "ssim": 0.9, "psnr": 30.0})
-        return config.out / "model.safetensors"
+        return config.out / "best.safetensors"
 
     monkeypatch.setattr("nirvana_mri.train.loop.train", train)
     words = (
         "--stage",
         "decoder",
-        "--steps",
+        "--max-steps",
         "100",
         "--lr",
         "1e-3",
@@ -146,7 +146,7 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         tmp_path,
         tmp_path / "run",
         stage="decoder",
-        steps=100,
+        max_steps=100,
         learning_rate=1e-3,
         seed=3,
         held_out=("a", "b"),
@@ -154,7 +154,7 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
     )
     assert asked == [wanted]
     assert "step 50: loss 0.5000, held out SSIM 0.9000, PSNR 30.00 dB" in done.stdout
-    assert "model.safetensors" in done.stdout
+    assert "best.safetensors" in done.stdout
 
 
 def test_train_defaults_are_those_of_the_configuration(
@@ -166,12 +166,12 @@ def test_train_defaults_are_those_of_the_configuration(
     assert asked == [TrainConfig(tmp_path, tmp_path)]
 
 
-@pytest.mark.parametrize("words", [("--stage", "middle"), ("--steps", "0"), ("--lr", "2")])
+@pytest.mark.parametrize("words", [("--stage", "middle"), ("--max-steps", "0"), ("--lr", "2")])
 def test_train_refuses_what_cannot_work(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     assert run("train", "--data", tmp_path, *words).exit_code == 2
 
 
 def test_train_needs_data(run: Run, tmp_path: Path) -> None:
-    done = run("train", "--data", tmp_path / "none", "--out", tmp_path / "run", "--steps", "1")
+    done = run("train", "--data", tmp_path / "none", "--out", tmp_path / "run", "--max-steps", "1")
     assert done.exit_code in (1, 2)
     assert done.stderr.count("\n") == 1

@@ -139,7 +139,7 @@ def test_the_loss_ignores_scale_and_vanishes_on_the_target() -> None:
     ("change", "message"),
     [
         ({"stage": "all"}, "stage is 'all'"),
-        ({"steps": 0}, "steps is 0"),
+        ({"max_steps": 0}, "max_steps is 0"),
         ({"learning_rate": 2.0}, "learning rate is 2.0"),
         ({"validation_fraction": 1.0}, "validation fraction"),
         ({"average": 1.0}, "average is 1.0"),

@@ -27,13 +27,19 @@ def config(tmp_path: Path) -> TrainConfig:
     start = tmp_path / "start.safetensors"
     save_checkpoint(tiny_model(), start, covers={}, training={})
     return TrainConfig(
-        data, tmp_path / "run", steps=8, warm_up=2, workers=0, start_from=str(start), validate_every=4,
+        data, tmp_path / "run", max_steps=8, warm_up=2, workers=0, start_from=str(start), validate_every=4,
         checkpoint_every=4, rows=48,
     )  # fmt: skip
 
 
+def _rows(out: Path) -> list[dict[str, str]]:
+    """metrics.csv without what time it took."""
+    with (out / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
 def _weights(path: Path) -> dict[str, torch.Tensor]:
-    return load_file(path / "model.safetensors")
+    return load_file(path / "best.safetensors")
 
 
 def test_training_moves_the_codecs_and_not_one_byte_of_the_backbone(config: TrainConfig) -> None:
@@ -70,25 +76,20 @@ def test_resuming_gives_the_same_bytes_as_never_stopping(config: TrainConfig, tm
     class Stop(Exception):
         pass
 
-    from nirvana_mri.train import loop
-
-    original = loop.save_model
-
-    def save_then_stop(run, config, facts):  # type: ignore[no-untyped-def]
-        original(run, config, facts)
-        if run.step == 4:
+    def stop(step: int, total: int, row: dict[str, float]) -> None:
+        if step == 6:
             raise Stop
-        return config.out / "model.safetensors"
 
-    loop.save_model = save_then_stop
-    try:
-        with pytest.raises(Stop):
-            train(config)
-    finally:
-        loop.save_model = original
+    with pytest.raises(Stop):
+        train(config, stop)
+    torch.manual_seed(99)
     train(replace(config, resume=True))
     for name, tensor in _weights(tmp_path / "unbroken").items():
         assert torch.equal(tensor, _weights(config.out)[name]), name
+    assert _rows(config.out) == _rows(unbroken.out)
+    for name in ("best.safetensors", "last.safetensors"):
+        told = [nm.load_model(out / name).training for out in (config.out, unbroken.out)]
+        assert told[0] == told[1]
 
 
 def test_a_run_is_not_overwritten_by_accident(config: TrainConfig) -> None:
@@ -101,22 +102,64 @@ def test_resuming_needs_something_to_resume_and_the_same_seed(config: TrainConfi
     with pytest.raises(CheckpointError, match="nothing to resume"):
         train(replace(config, resume=True))
     train(config)
-    with pytest.raises(CheckpointError, match="seed 0, not 7"):
-        train(replace(config, resume=True, seed=7))
+    for change, says in (
+        ({"seed": 7}, "seed 0, now it is 7"),
+        ({"learning_rate": 0.1}, "learning_rate 0.0005, now it is 0.1"),
+        ({"held_out": ("b",)}, "held_out"),
+        ({"stage": "decoder"}, "stage"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            train(replace(config, resume=True, **change))
+    state = config.out / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="not a readable training state"):
+        train(replace(config, resume=True))
+
+
+def test_more_steps_are_counted_from_the_first(config: TrainConfig) -> None:
+    train(config)
+    train(replace(config, resume=True, max_steps=10))
+    assert [int(row["step"]) for row in _rows(config.out)] == list(range(1, 11))
+    assert nm.load_model(config.out / "last.safetensors").training["steps"] == 10
+
+
+def test_the_best_is_the_step_with_the_highest_held_out_ssim(config: TrainConfig) -> None:
+    """At a rate that ruins the weights the first validation is the best one."""
+    train(replace(config, learning_rate=0.03, warm_up=1, average=0.0))
+    scores = {int(row["step"]): float(row["ssim"]) for row in _rows(config.out) if row["ssim"]}
+    best, last = (nm.load_model(config.out / f"{name}.safetensors").training for name in ("best", "last"))
+    assert set(scores) == {4, 8}
+    assert best["metrics"]["step"] == best["steps"] == max(scores, key=lambda step: scores[step])
+    assert best["metrics"]["ssim"] == pytest.approx(max(scores.values()))
+    assert last["metrics"]["step"] == last["steps"] == 8
+
+
+def test_without_anyone_to_hold_out_it_trains_and_says_so(
+    config: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b", "c"):
+        (config.data / f"{name}.h5").unlink()
+    train(config)
+    assert "training without validation" in caplog.text
+    best, last = (load_file(config.out / f"{name}.safetensors") for name in ("best", "last"))
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    assert nm.load_model(config.out / "best.safetensors").training["metrics"] == {}
 
 
 def test_metrics_are_written_and_training_lowers_the_loss(config: TrainConfig) -> None:
-    """A hundred steps, because a row of metrics stands for fifty."""
-    train(replace(config, steps=100, learning_rate=3e-3, checkpoint_every=200, validate_every=100))
-    with (config.out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [50, 100]
+    shown: list[dict[str, float]] = []
+    options = dict(max_steps=100, learning_rate=3e-3, checkpoint_every=200, validate_every=100)
+    train(replace(config, **options), lambda step, total, row: shown.append(row))
+    rows = _rows(config.out)
+    assert [int(row["step"]) for row in rows] == list(range(1, 101))
     assert float(rows[-1]["ssim"]) > 0
-    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
+    losses = [float(row["loss"]) for row in rows]
+    assert shown[-1]["loss"] == pytest.approx(sum(losses[50:]) / 50)
+    assert sum(losses[50:]) < sum(losses[:50])
 
 
 def test_the_schedule_warms_up_and_ends_at_nothing(config: TrainConfig) -> None:
-    shares = [schedule(step, config.steps, config.warm_up) for step in range(config.steps + 1)]
+    shares = [schedule(step, config.max_steps, config.warm_up) for step in range(config.max_steps + 1)]
     assert shares[0] < shares[1] == 1
     assert shares[-1] == pytest.approx(0, abs=1e-9)
     assert shares[2:] == sorted(shares[2:], reverse=True)
@@ -128,8 +171,8 @@ def test_what_is_saved_is_the_running_mean_of_the_weights(config: TrainConfig, t
     for average, same in ((0.0, True), (0.9, False)):
         out = tmp_path / f"average {average}"
         train(replace(config, out=out, average=average))
-        kept = load_file(out / "last.safetensors")
+        kept = load_file(out / "state.safetensors")
         last, mean = kept["model.decoder.reduce.weight"], kept["average.decoder.reduce.weight"]
         assert torch.equal(last, mean) is same
-        assert torch.equal(_weights(out)["decoder.reduce.weight"], mean)
+        assert torch.equal(load_file(out / "last.safetensors")["decoder.reduce.weight"], mean)
         assert 0 < float((mean - start).norm()) <= float((last - start).norm())
