@@ -45,6 +45,8 @@ def head(ny: int = 64, nx: int = 56, slices: int = 1, seed: int = 0) -> np.ndarr
     return pictures
 
 
-def tiny_scan(ny: int = 64, nx: int = 56, slices: int = 1, coils: int = 4, out: Path | None = None) -> Scan:
+def tiny_scan(
+    ny: int = 64, nx: int = 56, slices: int = 1, coils: int = 4, out: Path | None = None, seed: int = 1
+) -> Scan:
     """A simulated, fully sampled scan; written to ``out`` where given."""
-    return simulate(head(ny, nx, slices), coils=coils, noise=0.01, seed=1, out=out, name="head")
+    return simulate(head(ny, nx, slices), coils=coils, noise=0.01, seed=seed, out=out, name="head")

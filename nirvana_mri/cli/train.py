@@ -24,7 +24,16 @@ StartOption = Annotated[
 HeldOutOption = Annotated[
     list[str] | None, typer.Option("--held-out", metavar="NAME", help="A subject kept for validation; repeat at will.")
 ]
-
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option("--manifest", metavar="FILE", help="Who is in training, validation, test: JSON, as a run leaves it."),
+]
+IndexOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--index", metavar="FILE", help="Remember there what the data hold (else in --out); runs may share it."
+    ),
+]
 EmphasisOption = Annotated[
     list[str] | None, typer.Option("--emphasis", metavar="NAME", help="A subject drawn twice as often; repeat at will.")
 ]
@@ -49,6 +58,11 @@ def train(
         float, typer.Option("--validation-fraction", help="Share of the subjects held out, drawn by seed.")
     ] = TrainConfig.validation_fraction,
     held_out: HeldOutOption = None,
+    manifest: ManifestOption = None,
+    index: IndexOption = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out files that cannot be used; name them.")
+    ] = False,
     emphasis: EmphasisOption = None,
     anatomy: AnatomyOption = None,
     start_from: StartOption = None,
@@ -73,6 +87,9 @@ def train(
         seed=seed,
         validation_fraction=validation_fraction,
         held_out=tuple(held_out or ()),
+        manifest=manifest,
+        index=index,
+        skip_bad=skip_bad,
         emphasis=tuple(emphasis or ()),
         anatomy=tuple(anatomy or ()),
         start_from=start_from,
@@ -82,12 +99,17 @@ def train(
     )
     from nirvana_mri.train.loop import train as run
 
-    with progress("training") as bar:
+    began = False
+    with progress("looking at files") as bar:
 
         def show(step: int, total: int, row: dict[str, Any]) -> None:
+            nonlocal began
+            if not began:
+                bar.label("training")
+            began = True
             bar(step, total)
             if "ssim" in row:
                 say(f"step {step}: loss {row['loss']:.4f}, held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB")
 
-        model = run(config, show)
+        model = run(config, show, bar)
     say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")

@@ -8,7 +8,7 @@ from typing import Any
 from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
-PLACES = ("data", "out", "resume", "workers", "threads", "device", "start_from")
+PLACES = ("data", "out", "resume", "workers", "threads", "device", "start_from", "index", "manifest", "skip_bad")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,14 @@ class TrainConfig:
     """One run: what it reads, what it trains, for how many steps in all, and where it leaves its checkpoints.
 
     ``data`` is a folder (or one file) of fully sampled fastMRI-style scans (.h5) and of pictures (.nii, .nii.gz, .npy),
-    whose k-space is then simulated on the fly and so stamped. ``rows`` is the height in pixels of the strip of each
-    slice that one step looks at (hybrid space lets the readout be cut without loss); ``held_out`` names subjects (file
-    name stems) kept for validation, which ``validation_fraction`` chooses by seed when none are named. ``emphasis``
-    names subjects drawn twice as often. ``anatomy`` says what the data show, for warnings when the model meets another.
+    whose k-space is then simulated on the fly and so stamped; ``index`` (without it, one in ``out``) remembers what it
+    holds, and ``skip_bad`` leaves out what cannot be used. ``rows`` is the height in pixels of the strip of each slice
+    that one step looks at (hybrid space lets the readout be cut without loss).
+
+    ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
+    without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
+    seed. ``emphasis`` names subjects drawn twice as often. ``anatomy`` says what the data show, for warnings when the
+    model meets another.
     """
 
     data: Path
@@ -62,6 +66,9 @@ class TrainConfig:
     threads: int = 0
     device: str = "cpu"
     resume: bool = False
+    index: Path | None = None
+    manifest: Path | None = None
+    skip_bad: bool = False
     start_from: str | None = None
     held_out: tuple[str, ...] = ()
     emphasis: tuple[str, ...] = ()

@@ -2,7 +2,10 @@
 nothing.
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nirvana_mri.errors import DataError, ScanError
-from nirvana_mri.io.nifti import SUFFIXES, read_image_volume
+from nirvana_mri.errors import DataError
+from nirvana_mri.io.nifti import read_image_volume
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.masks import make_mask
@@ -24,8 +27,10 @@ from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
 from nirvana_mri.scan import Scan
 from nirvana_mri.train.augment import vary_picture
 from nirvana_mri.train.config import MaskRecipe, TrainConfig
+from nirvana_mri.train.index import Entry, Index
 
-SCAN_SUFFIXES = (".h5", ".hdf5")
+SCANS_KEPT, PICTURES_KEPT = 4096, 32  # opened files that a process keeps; pictures stay in memory
+MOST_BAD = 20  # slices in a row that cannot be read, before that is an error
 LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
 SIMULATED_COILS = (1, 2, 4, 6, 8, 8, 10, 12, 16)
 LARGEST_2D = 160  # pixels a side of simulated examples whose mask needs the whole plane
@@ -40,28 +45,41 @@ class Example:
     data_range: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Subject:
-    """One file: a scan with measured k-space, or a volume of pictures to simulate from."""
+    """One file of the index; what it holds is read when it is asked for."""
 
-    name: str
-    scan: Scan | None = None
-    pictures: np.ndarray | None = None
-    isotropic: bool = False
+    path: Path
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
 
     def measure(self, draw: np.random.Generator, largest: int) -> "FullSlice":
         """One fully sampled slice; of pictures, a varied one seen by coils that never were."""
-        if self.scan is not None:
-            kspace = self.scan.kspace[int(draw.integers(self.scan.shape[0]))]
-            return FullSlice(kspace, self.scan.acquired, self.scan.crop, None)
-        assert self.pictures is not None
-        image = vary_picture(pick_slice(self.pictures, self.isotropic, draw), draw, largest)
+        if self.entry.is_scan:
+            scan = _scan(self.path)
+            return FullSlice(scan.kspace[int(draw.integers(scan.shape[0]))], scan.acquired, scan.crop, None)
+        image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest)
         coils = int(draw.choice(SIMULATED_COILS))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
         kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=1.0).numpy()
         acquired = np.ones(kspace.shape[-1], dtype=bool)
         return FullSlice(kspace, acquired, (kspace.shape[1], kspace.shape[2]), coils * noise**2)
+
+
+@lru_cache(maxsize=SCANS_KEPT)
+def _scan(path: Path) -> Scan:
+    """An opened scan: a few kilobytes, its k-space still in the file."""
+    return open_scan(path)
+
+
+@lru_cache(maxsize=PICTURES_KEPT)
+def _pictures(path: Path) -> np.ndarray:
+    """All of a volume of pictures, float32 ``[slice ny nx]``."""
+    return np.abs(read_image_volume(path)[0]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,54 +103,21 @@ def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator)
     return np.take(pictures, int(draw.choice(np.flatnonzero(content >= LEAST_SIGNAL * content.max()))), axis)
 
 
-def open_subjects(data: Path) -> list[Subject]:
-    """Every scan and picture volume in a folder (or one file), by name. DataError where there is none."""
-    if not data.exists():
-        raise DataError(f"{data}: no such folder; expected scans (.h5) or pictures ({', '.join(SUFFIXES)}) in it")
-    paths = sorted(data.iterdir()) if data.is_dir() else [data]
-    subjects = [_open_subject(path) for path in paths if path.name.lower().endswith((*SCAN_SUFFIXES, *SUFFIXES))]
-    if not subjects:
-        raise DataError(f"{data}: nothing to train on; expected scans (.h5) or pictures ({', '.join(SUFFIXES)})")
-    return subjects
-
-
-def _open_subject(path: Path) -> Subject:
-    name = path.name.split(".")[0]
-    if path.name.lower().endswith(SCAN_SUFFIXES):
-        scan = open_scan(path)
-        if not scan.fully_sampled:
-            raise ScanError(f"{path}: undersampled, so there is no truth to train on; use fully sampled scans")
-        return Subject(name, scan=scan)
-    pictures, geometry = read_image_volume(path)
-    pictures = np.abs(pictures).astype(np.float32)
-    voxel = geometry.voxel_mm
-    return Subject(name, pictures=pictures, isotropic=voxel is not None and max(voxel) < 1.5 * min(voxel))
-
-
-def split_subjects(subjects: list[Subject], config: TrainConfig) -> tuple[list[Subject], list[Subject]]:
-    """(training, validation), by subject: one file's slices never stand on both sides."""
-    names = [subject.name for subject in subjects]
-    unknown = set(config.held_out) - set(names)
-    if unknown:
-        raise DataError(f"held-out subjects {sorted(unknown)} are not in {config.data}; it holds {names}")
-    held_out = set(config.held_out)
-    if not held_out and len(names) > 1 and config.validation_fraction:
-        count = max(1, round(config.validation_fraction * len(names)))
-        held_out = set(np.random.default_rng(config.seed).permutation(names)[:count].tolist())
-    training = [subject for subject in subjects if subject.name not in held_out]
-    if not training:
-        raise DataError(f"all {len(names)} subjects are held out; nothing is left to train on")
-    return training, [subject for subject in subjects if subject.name in held_out]
+def subjects_of(index: Index, names: Iterable[str]) -> list[Subject]:
+    """The subjects of these names, in the index's order."""
+    wanted = set(names)
+    return [Subject(index.folder / entry.file, entry) for entry in index.entries if entry.name in wanted]
 
 
 class Examples(Dataset[Example]):
-    """Item n is the example of step n, whoever asks for it, in whatever order."""
+    """Item n is the example of step n, whoever asks for it, in whatever order.
 
-    def __init__(self, subjects: list[Subject], config: TrainConfig, stream: int, whole: bool = False) -> None:
+    With ``config.skip_bad`` a slice that cannot be read is named in a warning, and the step draws another.
+    """
+
+    def __init__(self, subjects: list[Subject], config: TrainConfig) -> None:
         self.subjects = subjects
         self.config = config
-        self.stream = stream
-        self.whole = whole
         weights = np.array([2.0 if subject.name in config.emphasis else 1.0 for subject in subjects])
         self.weights = weights / weights.sum()
 
@@ -140,9 +125,17 @@ class Examples(Dataset[Example]):
         return self.config.max_steps
 
     def __getitem__(self, step: int) -> Example:
-        draw = np.random.default_rng([self.config.seed, self.stream, step])
+        draw = np.random.default_rng([self.config.seed, 0, step])
+        for _ in range(MOST_BAD if self.config.skip_bad else 0):
+            try:
+                return self._drawn(draw)
+            except DataError as problem:
+                logging.getLogger(__name__).warning("step %d draws another slice: %s", step + 1, problem)
+        return self._drawn(draw)
+
+    def _drawn(self, draw: np.random.Generator) -> Example:
         subject = self.subjects[int(draw.choice(len(self.subjects), p=self.weights))]
-        return make_example(subject, draw, self.config, self.whole)
+        return make_example(subject, draw, self.config)
 
 
 def make_example(subject: Subject, draw: np.random.Generator, config: TrainConfig, whole: bool = False) -> Example:

@@ -7,16 +7,20 @@ from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train.augment import SMALLEST
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import SIMULATED_COILS, Subject
+from nirvana_mri.train.manifest import Manifest
 from nirvana_mri.train.state import Run
 
 PROTOCOL = "mean over fixed held-out examples of the training's own masks and noise; compare within a run only"
 
 
-def training_facts(config: TrainConfig, training: list[Subject], held_out: list[Subject]) -> dict[str, Any]:
+def training_facts(config: TrainConfig, manifest: Manifest, training: list[Subject]) -> dict[str, Any]:
     return {
         "recipe": config.recipe(),
-        "split": {"training": [s.name for s in training], "validation": [s.name for s in held_out]},
-        "data_kind": sorted({"measured k-space" if s.scan else "k-space simulated from pictures" for s in training}),
+        "split": {side: list(names) for side, names in manifest.sides().items()},
+        "manifest": {**manifest.sides(), "sha256": manifest.sha256},
+        "data_kind": sorted(
+            {"measured k-space" if s.entry.is_scan else "k-space simulated from pictures" for s in training}
+        ),
         "covers": _covers(config, training),
     }
 
@@ -25,9 +29,9 @@ def _covers(config: TrainConfig, training: list[Subject]) -> dict[str, Any]:
     """The ranges that training saw, for the warnings of later: acceleration, masks, coils, matrix, anatomy if told."""
     coils, sides = [], []
     for subject in training:
-        if subject.scan is not None:
-            coils.append(subject.scan.shape[1])
-            sides += [*subject.scan.crop, subject.scan.shape[3]]
+        if subject.entry.is_scan:
+            coils.append(subject.entry.shape[1])
+            sides += [*subject.entry.crop, subject.entry.shape[3]]
         else:
             coils += SIMULATED_COILS
             sides += [SMALLEST, config.largest]

@@ -4,77 +4,109 @@ import copy
 import logging
 import math
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.metrics_file import MetricsFile
-from nirvana_mri.recon.checkpoint import backbone_sha256, load_model
+from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Examples, Subject, open_subjects, split_subjects
+from nirvana_mri.train.data import Example, Examples, Subject, make_example, subjects_of
 from nirvana_mri.train.facts import save_model, training_facts
+from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.loss import image_loss, ssim
+from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.stages import require_trainable, trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, keep, put_weights, resume
 
 STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
-VALIDATION_EXAMPLES = 8
+INDEX, MANIFEST = "index.json", "manifest.json"
+VALIDATION_EXAMPLES = (8, 32)  # at least, at most
 COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "seconds")
 RECENT = 50  # steps whose mean loss is shown
 PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> Path:
+def train(
+    config: TrainConfig, progress: Progress | None = None, indexing: Callable[[int, int], None] | None = None
+) -> Path:
     """Train codecs round a frozen backbone; the path of the best model.
 
     Leaves in ``config.out``: ``last.safetensors`` and ``best.safetensors`` (averaged weights as they are at the end,
-    and where held-out SSIM was highest; ``reconstruct --model`` takes either), ``state.safetensors`` (to resume) and
-    ``metrics.csv`` (a row a step). Where nothing can be held out, best is last, and a warning says so. Raises DataError
-    for unusable data, CheckpointError for a run that cannot be resumed, and RuntimeError should the backbone's bytes
-    have changed.
+    and where held-out SSIM was highest; ``reconstruct --model`` takes either), ``state.safetensors`` (to resume),
+    ``metrics.csv`` (a row a step), ``index.json`` and ``manifest.json`` (what the data hold, and who is on which side).
+    Where nothing can be held out, best is last, and a warning says so. ``indexing`` is told of the files looked at.
+
+    Raises DataError for unusable data or a patient on two sides, CheckpointError for a run that cannot be resumed, and
+    RuntimeError should the backbone's bytes have changed.
     """
     require_trainable(config.stage)
     if config.threads:
         torch.set_num_threads(config.threads)
-    training, held_out = split_subjects(open_subjects(config.data), config)
+    index = read_index(config.data, config.index or config.out / INDEX, config.skip_bad, indexing)
+    manifest = _manifest(config, index)
+    training, held_out = (subjects_of(index, names) for names in (manifest.training, manifest.validation))
     if not held_out:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = _initial_model(config)
+    model = _initial_model(config, manifest)
     before = backbone_sha256(model)
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
-    facts = training_facts(config, training, held_out)
-    run.recipe = facts["recipe"] | {"split": facts["split"], "backbone_sha256": before}
+    facts = training_facts(config, manifest, training)
+    run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": before}
     state = config.out / STATE
     if config.resume:
         resume(run, state)
     elif state.exists():
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
+    manifest.write(config.out / MANIFEST)
     _steps(run, config, training, held_out, facts, progress)
     if backbone_sha256(model) != before:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
     return config.out / BEST
 
 
-def _initial_model(config: TrainConfig) -> NirvanaRecon:
+def _manifest(config: TrainConfig, index: Index) -> Manifest:
+    if config.manifest is None:
+        return split(index.entries, config.held_out, config.validation_fraction, config.seed)
+    if config.held_out:
+        raise UsageError("the manifest says who is held out; leave held_out or manifest out")
+    return read_manifest(config.manifest, index.entries)
+
+
+def _initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
     torch.manual_seed(config.seed)
     if config.start_from is not None:
-        model = copy.deepcopy(load_model(config.start_from).model)  # a loaded model is shared; this one will change
+        loaded = load_model(config.start_from)
+        _require_unseen(loaded, manifest)
+        model = copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
     elif config.preset == "nano":
         model = NirvanaRecon(NirvanaReconConfig.nano(backbone=config.backbone))
     else:
         raise UsageError(f"preset is {config.preset!r}; expected 'nano' (larger ones need a GPU engine)")
     return model.to(config.device)
+
+
+def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
+    """DataError where the model to begin with was trained on what is to be held out now."""
+    seen = set(loaded.training.get("manifest", {}).get("training", {}).values())
+    for name, fingerprint in manifest.validation.items():
+        if fingerprint in seen:
+            raise DataError(
+                f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
+            )
 
 
 def _steps(
@@ -116,7 +148,7 @@ def _judge(run: Run, validation: list[Example], best: Path, facts: dict[str, Any
 
 
 def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[Example]:
-    examples = Examples(training, config, stream=0)
+    examples = Examples(training, config)
     loader = DataLoader(
         Subset(examples, range(first, config.max_steps)),
         batch_size=None,
@@ -156,10 +188,16 @@ def _step(run: Run, example: Example, config: TrainConfig) -> dict[str, float]:
 
 
 def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[Example]:
+    """Whole slices of the held-out subjects in turn; each draws by its own name, whoever else is held out."""
     if not held_out:
         return []
-    examples = Examples(held_out, config, stream=1, whole=True)
-    return [examples[number] for number in range(VALIDATION_EXAMPLES)]
+    count = min(max(len(held_out), VALIDATION_EXAMPLES[0]), VALIDATION_EXAMPLES[1])
+    examples = []
+    for number in range(count):
+        subject = held_out[number % len(held_out)]
+        seed = [config.seed, 1, zlib.crc32(subject.name.encode()), number // len(held_out)]
+        examples.append(make_example(subject, np.random.default_rng(seed), config, whole=True))
+    return examples
 
 
 def validate(run: Run, examples: list[Example]) -> dict[str, float]:

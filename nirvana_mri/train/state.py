@@ -81,8 +81,12 @@ def resume(run: Run, path: Path) -> None:
         found = {key: json.loads(metadata[key]) for key in ("step", "scores", "best", "recipe")}
     except (SafetensorError, KeyError, ValueError) as problem:
         raise CheckpointError(f"{path}: not a readable training state ({problem!s:.120}); is it complete?") from problem
-    begun, now = ({k: v for k, v in each.items() if k != "max_steps"} for each in (found["recipe"], run.recipe))
-    require_same(path, begun, now)
+    for last in (False, True):  # the split at last, since it follows from the others
+        begun, now = (
+            {k: v for k, v in each.items() if k != "max_steps" and (k == "manifest") is last}
+            for each in (found["recipe"], run.recipe)
+        )
+        require_same(path, begun, now)
     put_weights(run.model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     run.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
     state: dict[int, dict[str, Tensor]] = {}

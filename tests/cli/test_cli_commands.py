@@ -120,7 +120,7 @@ def test_demo_leaves_what_it_says(run: Run, model_file: Path, tmp_path: Path, mo
 def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[TrainConfig] = []
 
-    def train(config: TrainConfig, progress: Callable[..., None]) -> Path:
+    def train(config: TrainConfig, progress: Callable[..., None], indexing: Callable[..., None]) -> Path:
         asked.append(config)
         progress(50, 100, {"loss": 0.5, "ssim": 0.9, "psnr": 30.0})
         return config.out / "best.safetensors"
@@ -139,6 +139,9 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         "a",
         "--held-out",
         "b",
+        "--index",
+        "files.json",
+        "--skip-bad",
     )
     done = run("train", "--data", tmp_path, "--out", tmp_path / "run", "--resume", *words)
     assert done.exit_code == 0
@@ -150,6 +153,8 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         learning_rate=1e-3,
         seed=3,
         held_out=("a", "b"),
+        index=Path("files.json"),
+        skip_bad=True,
         resume=True,
     )
     assert asked == [wanted]
@@ -161,7 +166,7 @@ def test_train_defaults_are_those_of_the_configuration(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[TrainConfig] = []
-    monkeypatch.setattr("nirvana_mri.train.loop.train", lambda config, progress: asked.append(config) or config.out)
+    monkeypatch.setattr("nirvana_mri.train.loop.train", lambda config, *shown: asked.append(config) or config.out)
     assert run("train", "--data", tmp_path, "--out", tmp_path).exit_code == 0
     assert asked == [TrainConfig(tmp_path, tmp_path)]
 

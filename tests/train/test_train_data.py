@@ -1,18 +1,19 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from tiny import head, tiny_scan
 
-from nirvana_mri.errors import DataError, ScanError, UsageError
-from nirvana_mri.io.fastmri import write_fastmri
+from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.recon.problem import prepare_slice
 from nirvana_mri.train import MaskRecipe, TrainConfig
 from nirvana_mri.train.augment import vary_picture
-from nirvana_mri.train.data import Examples, cut_rows, open_subjects, split_subjects
+from nirvana_mri.train.data import Examples, Subject, cut_rows, subjects_of
+from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loss import image_loss, ssim
 
 
@@ -27,42 +28,43 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
+def subjects(folder: Path) -> list[Subject]:
+    index = read_index(folder)
+    return subjects_of(index, [entry.name for entry in index.entries])
+
+
 def _config(folder: Path, **changes: object) -> TrainConfig:
     return TrainConfig(folder, folder / "out", rows=48, **changes)  # type: ignore[arg-type]
 
 
-def test_a_subject_never_stands_on_both_sides(folder: Path) -> None:
-    subjects = open_subjects(folder)
-    assert [subject.name for subject in subjects] == ["a", "b", "c"]
-    for seed in range(5):
-        training, held_out = split_subjects(subjects, _config(folder, seed=seed))
-        assert len(held_out) == 1
-        assert {s.name for s in training} | {s.name for s in held_out} == {"a", "b", "c"}
-        assert not {s.name for s in training} & {s.name for s in held_out}
-
-
-def test_named_subjects_are_held_out_and_unknown_ones_refused(folder: Path) -> None:
-    subjects = open_subjects(folder)
-    training, held_out = split_subjects(subjects, _config(folder, held_out=("b",)))
-    assert [s.name for s in held_out] == ["b"]
-    assert "b" not in [s.name for s in training]
-    with pytest.raises(DataError, match="nobody"):
-        split_subjects(subjects, _config(folder, held_out=("nobody",)))
-
-
 def test_an_example_is_a_function_of_seed_and_step(folder: Path) -> None:
     config = _config(folder)
-    again = [Examples(open_subjects(folder), config, stream=0)[5] for _ in range(2)]
+    again = [Examples(subjects(folder), config)[5] for _ in range(2)]
     assert torch.equal(again[0].problem.data, again[1].problem.data)
     assert torch.equal(again[0].target, again[1].target)
-    other = Examples(open_subjects(folder), config, stream=0)[6]
+    other = Examples(subjects(folder), config)[6]
     assert other.target.shape != again[0].target.shape or not torch.equal(other.target, again[0].target)
+
+
+def test_a_slice_that_cannot_be_read_is_named_and_another_drawn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its header is whole, so the index takes it; its samples are not."""
+    known = subjects(folder)
+    with h5py.File(folder / "b.h5", "a") as file:
+        file["kspace"][0, 0, 5, 40] = np.nan
+    (folder / "c.npy").unlink()
+    examples = Examples([each for each in known if each.name in "ab"], _config(folder, skip_bad=True))
+    drawn = [examples[step] for step in range(12)]
+    assert "b.h5" in caplog.text
+    assert all(torch.isfinite(example.target).all() for example in drawn)
+    strict = Examples(examples.subjects, _config(folder))
+    with pytest.raises(ScanError, match=r"b\.h5"):
+        [strict[step] for step in range(12)]
 
 
 def test_targets_match_what_a_problem_finishes(folder: Path) -> None:
     """The picture a model is asked for has the size and scale of its target, whatever the mask kind."""
     kinds = set()
-    examples = Examples(open_subjects(folder), _config(folder), stream=0)
+    examples = Examples(subjects(folder), _config(folder))
     for step in range(12):
         example = examples[step]
         kinds.add(example.problem.operator.hybrid)
@@ -86,21 +88,6 @@ def test_a_strip_is_the_same_problem_on_fewer_rows() -> None:
     rows = strip.operator.adjoint(strip.data)
     top = next(row for row in range(65) if torch.equal(target[row : row + 32], part))
     torch.testing.assert_close(rows, whole[top : top + 32])
-
-
-def test_undersampled_scans_cannot_teach(tmp_path: Path) -> None:
-    full = tiny_scan()
-    mask = np.arange(56) % 2 == 0
-    write_fastmri(tmp_path / "under.h5", np.where(mask, full.kspace[0], 0).astype(np.complex64)[None], mask=mask)
-    with pytest.raises(ScanError, match="no truth to train on"):
-        open_subjects(tmp_path)
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to train on"):
-        open_subjects(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
-        open_subjects(tmp_path / "nowhere")
 
 
 def test_varied_pictures_are_even_bounded_and_various() -> None:

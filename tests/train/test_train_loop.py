@@ -1,6 +1,7 @@
 """Training a tiny model for a few steps: it learns, resumes exactly, and never moves the backbone."""
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import tiny_model, tiny_scan
 
 import nirvana_mri as nm
-from nirvana_mri.errors import CheckpointError, UsageError
+from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
@@ -22,8 +23,8 @@ def config(tmp_path: Path) -> TrainConfig:
     """Starts from a tiny model, so that a step takes milliseconds."""
     data = tmp_path / "data"
     data.mkdir()
-    for name in ("a", "b", "c"):
-        tiny_scan(64, 56, slices=2, out=data / f"{name}.h5")
+    for seed, name in enumerate(("a", "b", "c")):
+        tiny_scan(64, 56, slices=2, out=data / f"{name}.h5", seed=seed)
     start = tmp_path / "start.safetensors"
     save_checkpoint(tiny_model(), start, covers={}, training={})
     return TrainConfig(
@@ -106,11 +107,16 @@ def test_resuming_needs_something_to_resume_and_the_same_seed(config: TrainConfi
         ({"seed": 7}, "seed 0, now it is 7"),
         ({"learning_rate": 0.1}, "learning_rate 0.0005, now it is 0.1"),
         ({"held_out": ("b",)}, "held_out"),
+        ({"validation_fraction": 0.7}, "validation_fraction 0.1, now it is 0.7"),
         ({"stage": "decoder"}, "stage"),
     ):
         with pytest.raises(CheckpointError, match=says):
             train(replace(config, resume=True, **change))
+    tiny_scan(64, 56, slices=2, out=config.data / "d.h5", seed=9)
+    with pytest.raises(CheckpointError, match="begun with manifest"):
+        train(replace(config, resume=True))
     state = config.out / "state.safetensors"
+    (config.data / "d.h5").unlink()
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="not a readable training state"):
         train(replace(config, resume=True))
@@ -132,6 +138,22 @@ def test_the_best_is_the_step_with_the_highest_held_out_ssim(config: TrainConfig
     assert best["metrics"]["step"] == best["steps"] == max(scores, key=lambda step: scores[step])
     assert best["metrics"]["ssim"] == pytest.approx(max(scores.values()))
     assert last["metrics"]["step"] == last["steps"] == 8
+
+
+def test_the_split_is_written_down_and_taken_up(config: TrainConfig, tmp_path: Path) -> None:
+    manifest = tmp_path / "split.json"
+    manifest.write_text('{"training": ["a"], "validation": ["c"], "test": ["b"]}')
+    loaded = nm.load_model(train(replace(config, manifest=manifest)))
+    assert loaded.training["split"] == {"training": ["a"], "validation": ["c"], "test": ["b"]}
+    written = json.loads((config.out / "manifest.json").read_text())
+    assert loaded.training["manifest"] == written
+    again = replace(config, manifest=config.out / "manifest.json", out=tmp_path / "again")
+    assert nm.load_model(train(again)).training["manifest"] == written
+    with pytest.raises(UsageError, match="leave held_out or manifest out"):
+        train(replace(again, held_out=("a",), out=tmp_path / "other"))
+    begun = replace(config, start_from=str(config.out / "best.safetensors"), out=tmp_path / "third", held_out=("a",))
+    with pytest.raises(DataError, match="best was trained on a, which would be held out"):
+        train(begun)
 
 
 def test_without_anyone_to_hold_out_it_trains_and_says_so(
