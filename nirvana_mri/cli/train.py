@@ -50,8 +50,12 @@ def train(
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
     backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
     max_steps: Annotated[
-        int, typer.Option("--max-steps", metavar="N", help="Slices seen in all, also with --resume.")
+        int, typer.Option("--max-steps", metavar="N", help="Steps in all, also with --resume.")
     ] = TrainConfig.max_steps,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Slices in a step.")] = TrainConfig.batch,
+    micro: Annotated[
+        int, typer.Option("--micro", metavar="N", help="Slices at once, gradients summed (0: all of the step).")
+    ] = TrainConfig.micro,
     learning_rate: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = TrainConfig.learning_rate,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, split, masks, noise.")] = TrainConfig.seed,
     validation_fraction: Annotated[
@@ -83,6 +87,8 @@ def train(
         stage=stage,
         backbone=backbone,
         max_steps=max_steps,
+        batch=batch,
+        micro=micro,
         learning_rate=learning_rate,
         seed=seed,
         validation_fraction=validation_fraction,

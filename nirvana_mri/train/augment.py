@@ -1,5 +1,7 @@
 """Pictures made various: other contrasts, sizes, turns and details, before k-space is simulated from them."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
@@ -8,11 +10,14 @@ from torch import Tensor
 from nirvana_mri.physics.fourier import fft2c, ifft2c
 
 SMALLEST = 112  # pixels a side
+SHARPEST = 0.95  # most of a picture's k-space, a side, that is kept
 
 
-def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -> Complex[Tensor, "my mx"]:
+def vary_picture(
+    picture: np.ndarray, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None
+) -> Complex[Tensor, "my mx"]:
     """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
-    ``largest``.
+    ``largest``, or of ``matrix`` where that is given.
 
     It is turned, flipped, recontrasted, shaded, sometimes crowned with a bright ring or strewn with sharp shapes, set
     in a wider or tighter field of view, and at last low-passed to a smaller matrix by cutting its k-space, as a scanner
@@ -29,7 +34,7 @@ def vary_picture(picture: np.ndarray, draw: np.random.Generator, largest: int) -
         image = crown(image, draw)
     image = image * shading((image.shape[0], image.shape[1]), draw) * rim(image, draw)
     image = set_field_of_view(image, draw)
-    return low_pass(image * turn(image, draw), draw, largest)
+    return low_pass(image * turn(image, draw), draw, largest, matrix)
 
 
 def recontrast(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
@@ -130,21 +135,34 @@ def set_field_of_view(image: Float[Tensor, "ny nx"], draw: np.random.Generator) 
     return torch.nn.functional.pad(image, pads)
 
 
-def low_pass(image: Complex[Tensor, "ny nx"], draw: np.random.Generator, largest: int) -> Complex[Tensor, "my mx"]:
+def low_pass(
+    image: Complex[Tensor, "ny nx"], draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None
+) -> Complex[Tensor, "my mx"]:
     """The picture on a smaller, even matrix, by cutting its k-space.
 
     Cut deep: averaged, interpolated or zero-padded pictures have empty outer k-space, which no raw scan has, and a
-    model would learn to leave it empty (Shimron 2022).
+    model would learn to leave it empty (Shimron 2022). A picture too small for ``matrix`` is first set in more air.
     """
-    share = float(draw.uniform(0.6, 0.95))
+    share = float(draw.uniform(0.6, SHARPEST))
+    if matrix is not None:
+        image = _set_in_air(image, (math.ceil(matrix[0] / SHARPEST), math.ceil(matrix[1] / SHARPEST)))
     sizes = []
     for n in image.shape:
         wanted = min(n * share * float(draw.uniform(0.92, 1.08)), largest, n)
         sizes.append(max(int(wanted), min(SMALLEST, n)) // 2 * 2)
+    if matrix is not None:
+        sizes = list(matrix)
     kspace = fft2c(image) * _treble((image.shape[0], image.shape[1]), draw)
     top, left = (n // 2 - m // 2 for n, m in zip(image.shape, sizes, strict=True))
     small = ifft2c(kspace[top : top + sizes[0], left : left + sizes[1]].contiguous())
     return small / small.abs().max()
+
+
+def _set_in_air(image: Complex[Tensor, "ny nx"], least: tuple[int, int]) -> Complex[Tensor, "my mx"]:
+    """The picture in the middle of a field of view of at least so many pixels."""
+    air = [max(0, side - n) for side, n in zip(least, image.shape, strict=True)]
+    top, left = (n // 2 for n in air)
+    return torch.nn.functional.pad(image, (left, air[1] - left, top, air[0] - top))
 
 
 def _treble(shape: tuple[int, int], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:

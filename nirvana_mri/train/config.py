@@ -8,7 +8,19 @@ from typing import Any
 from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
-PLACES = ("data", "out", "resume", "workers", "threads", "device", "start_from", "index", "manifest", "skip_bad")
+PLACES = (
+    "data",
+    "out",
+    "resume",
+    "workers",
+    "threads",
+    "device",
+    "micro",
+    "start_from",
+    "index",
+    "manifest",
+    "skip_bad",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,8 @@ class TrainConfig:
     ``data`` is a folder (or one file) of fully sampled fastMRI-style scans (.h5) and of pictures (.nii, .nii.gz, .npy),
     whose k-space is then simulated on the fly and so stamped; ``index`` (without it, one in ``out``) remembers what it
     holds, and ``skip_bad`` leaves out what cannot be used. ``rows`` is the height in pixels of the strip of each slice
-    that one step looks at (hybrid space lets the readout be cut without loss).
+    that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of which
+    ``micro`` go through the model at once (0: all that have one size).
 
     ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
     without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
@@ -59,6 +72,8 @@ class TrainConfig:
     average: float = 0.998
     clip: float = 1.0
     l1_weight: float = 1.0
+    batch: int = 1
+    micro: int = 0
     rows: int = 128
     largest: int = 256
     seed: int = 0
@@ -81,9 +96,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UsageError(f"stage is {self.stage!r}; expected one of {', '.join(STAGES)}")
-        for name in ("max_steps", "rows", "largest", "validate_every", "checkpoint_every"):
+        for name in ("max_steps", "batch", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.micro < 0:
+            raise UsageError(f"micro is {self.micro}; expected 0 (all at once) or more")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"learning rate is {self.learning_rate}; expected between 0 and 1")
         if not 0 <= self.validation_fraction < 1:

@@ -25,11 +25,12 @@ from nirvana_mri.physics.simulate import Simulation, simulate_slice
 from nirvana_mri.recon.open import open_scan
 from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
 from nirvana_mri.scan import Scan
-from nirvana_mri.train.augment import vary_picture
+from nirvana_mri.train.augment import SMALLEST, vary_picture
 from nirvana_mri.train.config import MaskRecipe, TrainConfig
 from nirvana_mri.train.index import Entry, Index
 
 SCANS_KEPT, PICTURES_KEPT = 4096, 32  # opened files that a process keeps; pictures stay in memory
+PLANAR = ("poisson",)  # masks of the whole plane, which leave no hybrid space to cut strips from
 MOST_BAD = 20  # slices in a row that cannot be read, before that is an error
 LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
 SIMULATED_COILS = (1, 2, 4, 6, 8, 8, 10, 12, 16)
@@ -44,6 +45,23 @@ class Example:
     target: Float[Tensor, "ny nx"]
     data_range: float
 
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """(ny, nx) of the image that a model is to make; examples of one matrix fit into one batch."""
+        _, ny, nx = self.problem.data.shape
+        return ny, nx
+
+    def to(self, device: str | torch.device) -> "Example":
+        problem, operator = self.problem, self.problem.operator
+        moved = replace(
+            problem,
+            data=problem.data.to(device),
+            operator=SenseOperator(operator.maps.to(device), operator.mask.to(device)),
+            certainty=problem.certainty.to(device),
+            brightness=None if problem.brightness is None else problem.brightness.to(device),
+        )
+        return replace(self, problem=moved, target=self.target.to(device))
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -56,12 +74,14 @@ class Subject:
     def name(self) -> str:
         return self.entry.name
 
-    def measure(self, draw: np.random.Generator, largest: int) -> "FullSlice":
-        """One fully sampled slice; of pictures, a varied one seen by coils that never were."""
+    def measure(self, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None) -> "FullSlice":
+        """One fully sampled slice; of pictures, a varied one (of that matrix, if it can be) seen by coils that never
+        were.
+        """
         if self.entry.is_scan:
             scan = _scan(self.path)
             return FullSlice(scan.kspace[int(draw.integers(scan.shape[0]))], scan.acquired, scan.crop, None)
-        image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest)
+        image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest, matrix)
         coils = int(draw.choice(SIMULATED_COILS))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
@@ -109,10 +129,22 @@ def subjects_of(index: Index, names: Iterable[str]) -> list[Subject]:
     return [Subject(index.folder / entry.file, entry) for entry in index.entries if entry.name in wanted]
 
 
-class Examples(Dataset[Example]):
-    """Item n is the example of step n, whoever asks for it, in whatever order.
+@dataclass(frozen=True)
+class Plan:
+    """What the examples of one step have in common, so that they fit into one batch: subjects that can be joined, a
+    kind of mask, and the matrix of what is simulated.
+    """
 
-    With ``config.skip_bad`` a slice that cannot be read is named in a warning, and the step draws another.
+    subjects: tuple[int, ...]
+    kind: str
+    matrix: tuple[int, int] | None
+
+
+class Examples(Dataset[Example]):
+    """Items ``step * batch`` to ``(step + 1) * batch`` are the examples of a step, whoever asks, in whatever order.
+
+    The examples of a batch have one matrix where the data allow it. With ``config.skip_bad`` a slice that cannot be
+    read is named in a warning, and another one drawn.
     """
 
     def __init__(self, subjects: list[Subject], config: TrainConfig) -> None:
@@ -122,28 +154,54 @@ class Examples(Dataset[Example]):
         self.weights = weights / weights.sum()
 
     def __len__(self) -> int:
-        return self.config.max_steps
+        return self.config.max_steps * self.config.batch
 
-    def __getitem__(self, step: int) -> Example:
-        draw = np.random.default_rng([self.config.seed, 0, step])
+    def __getitem__(self, number: int) -> Example:
+        draw = np.random.default_rng([self.config.seed, 0, number])
+        plan = self.plan(number // self.config.batch) if self.config.batch > 1 else None
         for _ in range(MOST_BAD if self.config.skip_bad else 0):
             try:
-                return self._drawn(draw)
+                return self._drawn(draw, plan)
             except DataError as problem:
-                logging.getLogger(__name__).warning("step %d draws another slice: %s", step + 1, problem)
-        return self._drawn(draw)
+                logging.getLogger(__name__).warning("example %d is drawn again: %s", number, problem)
+        return self._drawn(draw, plan)
 
-    def _drawn(self, draw: np.random.Generator) -> Example:
-        subject = self.subjects[int(draw.choice(len(self.subjects), p=self.weights))]
-        return make_example(subject, draw, self.config)
+    def plan(self, step: int) -> Plan:
+        """Drawn by seed and step alone."""
+        config, draw = self.config, np.random.default_rng([self.config.seed, 2, step])
+        first = self.subjects[int(draw.choice(len(self.subjects), p=self.weights))].entry
+        kind = _draw_kind(config.masks, draw)
+        if first.is_scan:
+            alike = [n for n, s in enumerate(self.subjects) if _bucket(s.entry) == _bucket(first)]
+            return Plan(tuple(alike), kind, None)
+        largest = LARGEST_2D if kind in PLANAR else config.largest
+        ny, nx = (int(draw.integers(min(SMALLEST, largest) // 2, largest // 2 + 1)) * 2 for _ in range(2))
+        return Plan(tuple(n for n, s in enumerate(self.subjects) if not s.entry.is_scan), kind, (ny, nx))
+
+    def _drawn(self, draw: np.random.Generator, plan: Plan | None) -> Example:
+        allowed = np.arange(len(self.subjects)) if plan is None else np.array(plan.subjects)
+        weights = self.weights[allowed]
+        subject = self.subjects[int(draw.choice(allowed, p=weights / weights.sum()))]
+        return make_example(subject, draw, self.config, plan=plan)
 
 
-def make_example(subject: Subject, draw: np.random.Generator, config: TrainConfig, whole: bool = False) -> Example:
+def _bucket(entry: Entry) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Scans that share it have slices of one size, before and after the crop."""
+    return entry.shape[2:], entry.crop
+
+
+def _draw_kind(recipe: MaskRecipe, draw: np.random.Generator) -> str:
+    return str(draw.choice(recipe.kinds, p=recipe.kind_weights))
+
+
+def make_example(
+    subject: Subject, draw: np.random.Generator, config: TrainConfig, whole: bool = False, plan: Plan | None = None
+) -> Example:
     """Draw a slice and a sampling, measure, and keep a strip of rows (all of them with ``whole`` or a 2-D mask)."""
     recipe = config.masks
-    kind = str(draw.choice(recipe.kinds, p=recipe.kind_weights))
-    planar = kind == "poisson"
-    full = subject.measure(draw, LARGEST_2D if planar else config.largest)
+    kind = _draw_kind(recipe, draw) if plan is None else plan.kind
+    planar = kind in PLANAR
+    full = subject.measure(draw, LARGEST_2D if planar else config.largest, None if plan is None else plan.matrix)
     mask = apply_within(draw_mask(recipe, kind, full.kspace.shape[-2:], draw), full.acquired)
     problem = prepare_slice(full.kspace, mask, full.crop)
     if full.noise_energy is not None:
@@ -160,7 +218,7 @@ def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.ra
     """A sampling of the recipe: bool ``[nx]`` or ``[ny nx]``."""
     acceleration = int(draw.choice(recipe.accelerations))
     fraction = min(recipe.calibration / acceleration * float(draw.uniform(0.75, 1.25)), 0.5 / acceleration)
-    fraction = max(fraction, 6 / shape[1]) if kind != "poisson" else max(fraction, 12 / min(shape))
+    fraction = max(fraction, 12 / min(shape)) if kind in PLANAR else max(fraction, 6 / shape[1])
     return make_mask(kind, (shape[0], shape[1]), acceleration, fraction, int(draw.integers(2**31)))
 
 

@@ -7,11 +7,13 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
@@ -121,8 +123,8 @@ def _steps(
     metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step)
     recent: deque[float] = deque(maxlen=RECENT)
     began = kept_at = time.monotonic()
-    for example in _stream(training, config, run.step):
-        row = _step(run, example, config)
+    for examples in _stream(training, config, run.step):
+        row = _step(run, examples, config)
         recent.append(row["loss"])
         done = run.step == config.max_steps
         if validation and (run.step % config.validate_every == 0 or done):
@@ -147,36 +149,41 @@ def _judge(run: Run, validation: list[Example], best: Path, facts: dict[str, Any
     return run.scores
 
 
-def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[Example]:
-    examples = Examples(training, config)
+def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[list[Example]]:
+    """The examples of each step from ``first`` on."""
     loader = DataLoader(
-        Subset(examples, range(first, config.max_steps)),
+        Subset(Examples(training, config), range(first * config.batch, config.max_steps * config.batch)),
         batch_size=None,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         worker_init_fn=_single_thread,
     )
-    yield from loader
+    examples = iter(loader)
+    for _ in range(first, config.max_steps):
+        yield list(islice(examples, config.batch))
 
 
 def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _step(run: Run, example: Example, config: TrainConfig) -> dict[str, float]:
+def _step(run: Run, examples: list[Example], config: TrainConfig) -> dict[str, float]:
     rate = config.learning_rate * schedule(run.step, config.max_steps, config.warm_up)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.model.train()
-    image = run.model([example.problem])[0]
-    picture = example.problem.finish(image) / example.problem.scale
-    loss = image_loss(picture, example.target, example.data_range, config.l1_weight)
-    if not torch.isfinite(loss):
-        raise DataError(
-            f"the loss of step {run.step} is {float(loss)}; the learning rate may be too high, or a scan corrupt"
-        )
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    total = 0.0
+    for part in portions(examples, config.micro):
+        part = [example.to(config.device) for example in part]
+        images = run.model([example.problem for example in part])
+        loss = torch.stack([_loss(*each, config) for each in zip(images, part, strict=True)]).sum() / len(examples)
+        loss.backward()
+        total += float(loss.detach())
+    if not math.isfinite(total):
+        raise DataError(
+            f"the loss of step {run.step + 1} is {total}; the learning rate may be too high, or a scan corrupt"
+        )
     norm = torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], config.clip)
     run.optimizer.step()
     memory = min(config.average, (run.step + 1) / (run.step + 10))
@@ -184,7 +191,22 @@ def _step(run: Run, example: Example, config: TrainConfig) -> dict[str, float]:
         for name, tensor in codec_weights(run.model):
             run.average[name].lerp_(tensor.detach(), 1 - memory)
     run.step += 1
-    return {"step": run.step, "loss": float(loss.detach()), "rate": rate, "gradient_norm": float(norm)}
+    return {"step": run.step, "loss": total, "rate": rate, "gradient_norm": float(norm)}
+
+
+def portions(examples: list[Example], most: int) -> Iterator[list[Example]]:
+    """The examples in groups of one matrix, of at most so many (0: no limit)."""
+    groups: dict[tuple[int, int], list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.matrix, []).append(example)
+    for group in groups.values():
+        for start in range(0, len(group), most or len(group)):
+            yield group[start : start + (most or len(group))]
+
+
+def _loss(image: Tensor, example: Example, config: TrainConfig) -> Tensor:
+    picture = example.problem.finish(image) / example.problem.scale
+    return image_loss(picture, example.target, example.data_range, config.l1_weight)
 
 
 def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[Example]:
@@ -196,7 +218,7 @@ def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[E
     for number in range(count):
         subject = held_out[number % len(held_out)]
         seed = [config.seed, 1, zlib.crc32(subject.name.encode()), number // len(held_out)]
-        examples.append(make_example(subject, np.random.default_rng(seed), config, whole=True))
+        examples.append(make_example(subject, np.random.default_rng(seed), config, whole=True).to(config.device))
     return examples
 
 

@@ -142,6 +142,10 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         "--index",
         "files.json",
         "--skip-bad",
+        "--batch",
+        "4",
+        "--micro",
+        "2",
     )
     done = run("train", "--data", tmp_path, "--out", tmp_path / "run", "--resume", *words)
     assert done.exit_code == 0
@@ -155,6 +159,8 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         held_out=("a", "b"),
         index=Path("files.json"),
         skip_bad=True,
+        batch=4,
+        micro=2,
         resume=True,
     )
     assert asked == [wanted]

@@ -8,7 +8,7 @@ from tiny import head, tiny_scan
 
 from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.physics.coils import rss
-from nirvana_mri.physics.fourier import ifft2c
+from nirvana_mri.physics.fourier import fft2c, ifft2c
 from nirvana_mri.recon.problem import prepare_slice
 from nirvana_mri.train import MaskRecipe, TrainConfig
 from nirvana_mri.train.augment import vary_picture
@@ -77,6 +77,33 @@ def test_targets_match_what_a_problem_finishes(folder: Path) -> None:
     assert kinds == {True, False}
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_examples_of_a_step_fit_into_one_batch(folder: Path, batch: int) -> None:
+    """Scans of another size are never joined with others; of pictures, every example has the matrix of the step."""
+    tiny_scan(64, 56, slices=2, out=folder / "d.h5", seed=3)
+    config = _config(folder, batch=batch, max_steps=8, emphasis=("c",))
+    examples = Examples(subjects(folder), config)
+    assert len(examples) == 8 * batch
+    seen = set()
+    for step in range(8):
+        drawn = [examples[step * batch + member] for member in range(batch)]
+        assert len({example.matrix for example in drawn}) == 1
+        assert len({example.problem.operator.hybrid for example in drawn}) == 1
+        assert len({float(example.target.sum()) for example in drawn}) == batch
+        seen.add(drawn[0].matrix)
+    assert len(seen) > 2
+    again = Examples(subjects(folder), config)[4]
+    assert torch.equal(again.target, examples[4].target)
+
+
+def test_moving_an_example_changes_nothing_but_the_place(folder: Path) -> None:
+    example = Examples(subjects(folder), _config(folder))[0]
+    moved = example.to("meta")
+    tensors = (moved.problem.data, moved.problem.operator.maps, moved.problem.operator.mask, moved.problem.certainty)
+    assert all(tensor.is_meta for tensor in (*tensors, moved.target))
+    assert (moved.matrix, moved.data_range) == (example.matrix, example.data_range)
+
+
 def test_a_strip_is_the_same_problem_on_fewer_rows() -> None:
     scan = tiny_scan(96, 80)
     mask = np.arange(80) % 2 == 0
@@ -100,6 +127,16 @@ def test_varied_pictures_are_even_bounded_and_various() -> None:
         assert float(picture.abs().max()) == pytest.approx(1)
         sizes.add(tuple(picture.shape))
     assert len(sizes) > 6
+
+
+@pytest.mark.parametrize("matrix", [(112, 130), (40, 200)])
+def test_varied_pictures_have_the_matrix_that_is_asked_for(matrix: tuple[int, int]) -> None:
+    for seed in range(6):
+        picture = vary_picture(head(150, 120)[0], np.random.default_rng(seed), 256, matrix)
+        assert tuple(picture.shape) == matrix
+        assert float(picture.abs().max()) == pytest.approx(1)
+        outside = fft2c(picture).abs()
+        assert float(outside[0].mean()) > 1e-5 * float(outside.max())  # no empty outer k-space
 
 
 def test_training_ssim_is_the_ssim_that_is_scored() -> None:
@@ -127,6 +164,8 @@ def test_the_loss_ignores_scale_and_vanishes_on_the_target() -> None:
     [
         ({"stage": "all"}, "stage is 'all'"),
         ({"max_steps": 0}, "max_steps is 0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"micro": -1}, "micro is -1"),
         ({"learning_rate": 2.0}, "learning rate is 2.0"),
         ({"validation_fraction": 1.0}, "validation fraction"),
         ({"average": 1.0}, "average is 1.0"),

@@ -15,7 +15,11 @@ from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
-from nirvana_mri.train.loop import train
+from nirvana_mri.train.data import Examples, subjects_of
+from nirvana_mri.train.index import read_index
+from nirvana_mri.train.loop import _step, portions, train
+from nirvana_mri.train.stages import trained_parameters
+from nirvana_mri.train.state import Run, codec_weights
 
 
 @pytest.fixture
@@ -154,6 +158,35 @@ def test_the_split_is_written_down_and_taken_up(config: TrainConfig, tmp_path: P
     begun = replace(config, start_from=str(config.out / "best.safetensors"), out=tmp_path / "third", held_out=("a",))
     with pytest.raises(DataError, match="best was trained on a, which would be held out"):
         train(begun)
+
+
+def test_portions_of_a_batch_change_nothing_but_the_last_digits(config: TrainConfig, tmp_path: Path) -> None:
+    runs = []
+    for micro in (0, 1, 2):
+        out = tmp_path / f"micro {micro}"
+        train(replace(config, out=out, batch=3, micro=micro, max_steps=4))
+        runs.append(_rows(out))
+    for other in runs[1:]:
+        for one, two in zip(runs[0], other, strict=True):
+            for column in ("loss", "gradient_norm"):
+                assert float(two[column]) == pytest.approx(float(one[column]), rel=1e-3)
+    assert float(runs[0][0]["loss"]) == pytest.approx(float(runs[1][0]["loss"]), rel=1e-5)
+
+
+def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
+    """Whatever their sizes: the loss of the first step is the mean of what its examples alone would give."""
+    index = read_index(config.data)
+    subjects = subjects_of(index, ["a", "b", "c"])
+    examples = [Examples(subjects, config)[n] for n in range(6)]
+    groups = list(portions(examples, 2))
+    assert sorted(id(each) for group in groups for each in group) == sorted(map(id, examples))
+    assert all(len(group) <= 2 and len({each.matrix for each in group}) == 1 for group in groups)
+    losses = []
+    for chosen in (examples, *([each] for each in examples)):
+        model = tiny_model()
+        run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
+        losses.append(_step(run, chosen, config)["loss"])
+    assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
 
 
 def test_without_anyone_to_hold_out_it_trains_and_says_so(
