@@ -9,7 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
-from nirvana_mri.train.config import STAGES, TrainConfig
+from nirvana_mri.train.config import PRECISIONS, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -72,7 +72,13 @@ def train(
     start_from: StartOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes that make examples.")] = TrainConfig.workers,
+    precision: Annotated[
+        str, typer.Option("--precision", help=f"{', '.join(PRECISIONS)}: of products of real matrices.")
+    ] = TrainConfig.precision,
     device: DeviceOption = "cpu",
+    devices: Annotated[
+        int, typer.Option("--devices", metavar="N", help="Processes here that share each batch (extra: train).")
+    ] = TrainConfig.devices,
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
@@ -101,7 +107,9 @@ def train(
         start_from=start_from,
         resume=resume,
         workers=workers,
+        precision=precision,
         device=device,
+        devices=devices,
     )
     from nirvana_mri.train.loop import train as run
 
@@ -118,4 +126,5 @@ def train(
                 say(f"step {step}: loss {row['loss']:.4f}, held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB")
 
         model = run(config, show, bar)
-    say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")
+    if config.leads:
+        say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")

@@ -1,6 +1,7 @@
 """What a training run is made of."""
 
 import math
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
+PRECISIONS = ("fp32", "bf16", "fp16")
 PLACES = (
     "data",
     "out",
@@ -53,7 +55,9 @@ class TrainConfig:
     whose k-space is then simulated on the fly and so stamped; ``index`` (without it, one in ``out``) remembers what it
     holds, and ``skip_bad`` leaves out what cannot be used. ``rows`` is the height in pixels of the strip of each slice
     that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of which
-    ``micro`` go through the model at once (0: all that have one size).
+    ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several need the
+    extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and
+    weights stay in float32.
 
     ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
     without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
@@ -80,6 +84,8 @@ class TrainConfig:
     workers: int = 1
     threads: int = 0
     device: str = "cpu"
+    devices: int = 1
+    precision: str = "fp32"
     resume: bool = False
     index: Path | None = None
     manifest: Path | None = None
@@ -96,9 +102,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise UsageError(f"stage is {self.stage!r}; expected one of {', '.join(STAGES)}")
-        for name in ("max_steps", "batch", "rows", "largest", "validate_every", "checkpoint_every"):
+        for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
         if self.micro < 0:
             raise UsageError(f"micro is {self.micro}; expected 0 (all at once) or more")
         if not 0 < self.learning_rate < 1:
@@ -107,6 +115,12 @@ class TrainConfig:
             raise UsageError(f"validation fraction is {self.validation_fraction}; expected 0 to below 1")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 (no averaging) to below 1")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the first of those that a launcher has started, which writes and speaks."""
+        named = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+        return next((os.environ[name] for name in named if name in os.environ), "0") == "0"
 
     def recipe(self) -> dict[str, Any]:
         """What decides the weights that come out, JSON-ready; no path of this machine."""

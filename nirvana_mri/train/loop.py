@@ -4,16 +4,14 @@ import copy
 import logging
 import math
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
@@ -22,17 +20,18 @@ from nirvana_mri.metrics_file import MetricsFile
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Examples, Subject, make_example, subjects_of
+from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
+from nirvana_mri.train.engine import Engine, make_engine
 from nirvana_mri.train.facts import save_model, training_facts
 from nirvana_mri.train.index import Index, read_index
-from nirvana_mri.train.loss import image_loss, ssim
+from nirvana_mri.train.loss import image_loss
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.stages import require_trainable, trained_parameters
-from nirvana_mri.train.state import Run, codec_weights, keep, put_weights, resume
+from nirvana_mri.train.state import Run, codec_weights, keep, resume
+from nirvana_mri.train.validation import count_of, validate, validation_examples
 
 STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
 INDEX, MANIFEST = "index.json", "manifest.json"
-VALIDATION_EXAMPLES = (8, 32)  # at least, at most
 COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "seconds")
 RECENT = 50  # steps whose mean loss is shown
 PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
@@ -55,12 +54,14 @@ def train(
     require_trainable(config.stage)
     if config.threads:
         torch.set_num_threads(config.threads)
-    index = read_index(config.data, config.index or config.out / INDEX, config.skip_bad, indexing)
+    engine = make_engine(config)
+    with engine.ahead():
+        index = read_index(config.data, config.index or config.out / INDEX, config.skip_bad, indexing)
     manifest = _manifest(config, index)
     training, held_out = (subjects_of(index, names) for names in (manifest.training, manifest.validation))
-    if not held_out:
+    if not held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = _initial_model(config, manifest)
+    model = _initial_model(config, manifest).to(engine.device)
     before = backbone_sha256(model)
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -73,8 +74,10 @@ def train(
     elif state.exists():
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
-    manifest.write(config.out / MANIFEST)
-    _steps(run, config, training, held_out, facts, progress)
+    if engine.first:
+        manifest.write(config.out / MANIFEST)
+    _steps(run, config, engine, (training, held_out), facts, progress if engine.first else None)
+    engine.leave()
     if backbone_sha256(model) != before:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
     return config.out / BEST
@@ -98,7 +101,7 @@ def _initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
         model = NirvanaRecon(NirvanaReconConfig.nano(backbone=config.backbone))
     else:
         raise UsageError(f"preset is {config.preset!r}; expected 'nano' (larger ones need a GPU engine)")
-    return model.to(config.device)
+    return model
 
 
 def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
@@ -114,45 +117,50 @@ def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
 def _steps(
     run: Run,
     config: TrainConfig,
-    training: list[Subject],
-    held_out: list[Subject],
+    engine: Engine,
+    subjects: tuple[list[Subject], list[Subject]],
     facts: dict[str, Any],
     progress: Progress | None,
 ) -> None:
-    validation = _validation_examples(held_out, config)
-    metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step)
+    training, held_out = subjects
+    validation = validation_examples(held_out, config, engine)
+    learner = engine.spread(run.model)
+    metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step, engine.first)
     recent: deque[float] = deque(maxlen=RECENT)
     began = kept_at = time.monotonic()
-    for examples in _stream(training, config, run.step):
-        row = _step(run, examples, config)
+    for examples in _stream(training, config, run.step, engine):
+        row = _step(run, learner, examples, config, engine)
         recent.append(row["loss"])
         done = run.step == config.max_steps
-        if validation and (run.step % config.validate_every == 0 or done):
-            row |= _judge(run, validation, config.out / BEST, facts)
+        if held_out and (run.step % config.validate_every == 0 or done):
+            run.scores = {"step": run.step, **validate(run, validation, count_of(held_out), engine)}
+            row |= run.scores
+            _keep_if_best(run, config.out / BEST, facts, engine)
         metrics.write(row | {"seconds": round(time.monotonic() - began, 2)})
-        if run.step % config.checkpoint_every == 0 or done or time.monotonic() - kept_at > PATIENCE:
-            keep(run, config.out / STATE)
-            save_model(run, config.out / LAST, facts)
+        if run.step % config.checkpoint_every == 0 or done or engine.agree(time.monotonic() - kept_at > PATIENCE):
+            if engine.first:
+                keep(run, config.out / STATE)
+                save_model(run, config.out / LAST, facts)
             kept_at = time.monotonic()
         if progress is not None:
             progress(run.step, config.max_steps, row | {"loss": sum(recent) / len(recent)})
-    for path in [config.out / LAST] if validation else [config.out / LAST, config.out / BEST]:
-        save_model(run, path, facts)  # again: a kill may have come between the state and the model
+    for name in ((LAST,) if held_out else (LAST, BEST)) if engine.first else ():
+        save_model(run, config.out / name, facts)  # again: a kill may have come between the state and the model
 
 
-def _judge(run: Run, validation: list[Example], best: Path, facts: dict[str, Any]) -> dict[str, float]:
-    """Scores of the averaged weights, which are kept where they are the best yet."""
-    run.scores = {"step": run.step, **validate(run, validation)}
-    if run.best is None or run.scores["ssim"] > run.best:
-        run.best = run.scores["ssim"]
-        save_model(run, best, facts)
-    return run.scores
+def _keep_if_best(run: Run, path: Path, facts: dict[str, Any], engine: Engine) -> None:
+    if run.best is not None and run.scores["ssim"] <= run.best:
+        return
+    run.best = run.scores["ssim"]
+    if engine.first:
+        save_model(run, path, facts)
 
 
-def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterator[list[Example]]:
-    """The examples of each step from ``first`` on."""
+def _stream(training: list[Subject], config: TrainConfig, first: int, engine: Engine) -> Iterator[list[Example]]:
+    """This process's examples of each step from ``first`` on: every n-th of the batch."""
+    mine = range(first * config.batch + engine.rank, config.max_steps * config.batch, engine.world)
     loader = DataLoader(
-        Subset(Examples(training, config), range(first * config.batch, config.max_steps * config.batch)),
+        Subset(Examples(training, config), mine),
         batch_size=None,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
@@ -160,38 +168,43 @@ def _stream(training: list[Subject], config: TrainConfig, first: int) -> Iterato
     )
     examples = iter(loader)
     for _ in range(first, config.max_steps):
-        yield list(islice(examples, config.batch))
+        yield list(islice(examples, config.batch // engine.world))
 
 
 def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _step(run: Run, examples: list[Example], config: TrainConfig) -> dict[str, float]:
+def _step(
+    run: Run, learner: nn.Module, examples: list[Example], config: TrainConfig, engine: Engine
+) -> dict[str, float]:
     rate = config.learning_rate * schedule(run.step, config.max_steps, config.warm_up)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.model.train()
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
-    for part in portions(examples, config.micro):
-        part = [example.to(config.device) for example in part]
-        images = run.model([example.problem for example in part])
-        loss = torch.stack([_loss(*each, config) for each in zip(images, part, strict=True)]).sum() / len(examples)
-        loss.backward()
+    parts = list(portions(examples, config.micro))
+    for number, part in enumerate(parts):
+        part = [example.to(engine.device) for example in part]
+        with engine.portion(learner, last=number + 1 == len(parts)):
+            with engine.lowered():
+                images = learner([example.problem for example in part])
+            loss = torch.stack([_loss(*each, config) for each in zip(images, part, strict=True)]).sum() / len(examples)
+            engine.backward(loss)
         total += float(loss.detach())
+    total = engine.total([total])[0] / engine.world
     if not math.isfinite(total):
         raise DataError(
             f"the loss of step {run.step + 1} is {total}; the learning rate may be too high, or a scan corrupt"
         )
-    norm = torch.nn.utils.clip_grad_norm_([p for g in run.optimizer.param_groups for p in g["params"]], config.clip)
-    run.optimizer.step()
+    norm = engine.step(run.optimizer, config.clip)
     memory = min(config.average, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
         for name, tensor in codec_weights(run.model):
             run.average[name].lerp_(tensor.detach(), 1 - memory)
     run.step += 1
-    return {"step": run.step, "loss": total, "rate": rate, "gradient_norm": float(norm)}
+    return {"step": run.step, "loss": total, "rate": rate, "gradient_norm": norm}
 
 
 def portions(examples: list[Example], most: int) -> Iterator[list[Example]]:
@@ -207,32 +220,3 @@ def portions(examples: list[Example], most: int) -> Iterator[list[Example]]:
 def _loss(image: Tensor, example: Example, config: TrainConfig) -> Tensor:
     picture = example.problem.finish(image) / example.problem.scale
     return image_loss(picture, example.target, example.data_range, config.l1_weight)
-
-
-def _validation_examples(held_out: list[Subject], config: TrainConfig) -> list[Example]:
-    """Whole slices of the held-out subjects in turn; each draws by its own name, whoever else is held out."""
-    if not held_out:
-        return []
-    count = min(max(len(held_out), VALIDATION_EXAMPLES[0]), VALIDATION_EXAMPLES[1])
-    examples = []
-    for number in range(count):
-        subject = held_out[number % len(held_out)]
-        seed = [config.seed, 1, zlib.crc32(subject.name.encode()), number // len(held_out)]
-        examples.append(make_example(subject, np.random.default_rng(seed), config, whole=True).to(config.device))
-    return examples
-
-
-def validate(run: Run, examples: list[Example]) -> dict[str, float]:
-    """Mean SSIM and PSNR [dB] of the averaged weights over fixed held-out examples."""
-    current = {name: tensor.detach().clone() for name, tensor in codec_weights(run.model)}
-    put_weights(run.model, run.average)
-    run.model.eval()
-    similarity, decibels = [], []
-    with torch.no_grad():
-        for example in examples:
-            picture = example.problem.finish(run.model([example.problem])[0]) / example.problem.scale
-            similarity.append(float(ssim(picture / example.data_range, example.target / example.data_range, 1.0)))
-            error = float((picture - example.target).square().mean())
-            decibels.append(10 * math.log10(example.data_range**2 / error))
-    put_weights(run.model, current)
-    return {"ssim": sum(similarity) / len(examples), "psnr": sum(decibels) / len(examples)}

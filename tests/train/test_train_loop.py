@@ -16,6 +16,7 @@ from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
 from nirvana_mri.train.data import Examples, subjects_of
+from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loop import _step, portions, train
 from nirvana_mri.train.stages import trained_parameters
@@ -185,7 +186,7 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     for chosen in (examples, *([each] for each in examples)):
         model = tiny_model()
         run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
-        losses.append(_step(run, chosen, config)["loss"])
+        losses.append(_step(run, model, chosen, config, make_engine(config))["loss"])
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
 
 
