@@ -14,6 +14,7 @@ import nirvana_mri
 
 PROGRAMS = Path(sys.executable).parent
 DISTRIBUTIONS = {
+    "lightning_fabric": "lightning-fabric",
     "skimage": "scikit-image",
     "pywt": "pywavelets",
     "fla": "fla-core",
@@ -93,7 +94,7 @@ def test_fastmri_is_installed_but_never_declared(project_root: Path, project: di
 
 
 def test_core_is_small(project: dict) -> None:
-    heavy = {"triton", "lightning", "transformers", "fla-core", "pandas"}
+    heavy = {"triton", "lightning-fabric", "transformers", "fla-core", "pandas"}
     assert not heavy & requirement_names(project["project"]["dependencies"])
 
 
