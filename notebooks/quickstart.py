@@ -26,8 +26,8 @@ from pathlib import Path
 from IPython.display import Image
 
 import nirvana_mri as nm
+from nirvana_mri.figures import Panel, comparison, png
 from nirvana_mri.report.demo import brain
-from nirvana_mri.report.figures import Panel, comparison, png
 
 folder = Path(tempfile.mkdtemp())
 

@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "fla": "fla-core",
     "huggingface_hub": "huggingface-hub",
     "lm_eval": "lm-eval",
+    "mlflow": "mlflow-skinny",
 }
 
 

@@ -9,7 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
-from nirvana_mri.train.config import PRECISIONS, STAGES, TrainConfig
+from nirvana_mri.train.config import LOGS, PRECISIONS, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -33,6 +33,10 @@ IndexOption = Annotated[
     typer.Option(
         "--index", metavar="FILE", help="Remember there what the data hold (else in --out); runs may share it."
     ),
+]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="NAME", help=f"{', '.join(LOGS)}; repeat at will. Without it: tensorboard, if here."),
 ]
 EmphasisOption = Annotated[
     list[str] | None, typer.Option("--emphasis", metavar="NAME", help="A subject drawn twice as often; repeat at will.")
@@ -70,6 +74,10 @@ def train(
     emphasis: EmphasisOption = None,
     anatomy: AnatomyOption = None,
     start_from: StartOption = None,
+    patience: Annotated[
+        int, typer.Option("--patience", metavar="N", help="End after N validations without a better SSIM (0: never).")
+    ] = TrainConfig.patience,
+    log: LogOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes that make examples.")] = TrainConfig.workers,
     precision: Annotated[
@@ -105,6 +113,8 @@ def train(
         emphasis=tuple(emphasis or ()),
         anatomy=tuple(anatomy or ()),
         start_from=start_from,
+        patience=patience,
+        logs=tuple(log or ()),
         resume=resume,
         workers=workers,
         precision=precision,

@@ -17,11 +17,11 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.protocol import require_same
 from nirvana_mri.eval.target import centre_crop
+from nirvana_mri.figures import comparison, save_png
 from nirvana_mri.io.nifti import read_image_volume
 from nirvana_mri.io.save import save
 from nirvana_mri.recon.batch import Recipe
 from nirvana_mri.recon.simulate import simulate
-from nirvana_mri.report.figures import comparison, save_png
 from nirvana_mri.report.page import make_page, panels_of, score_all, write_page
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume

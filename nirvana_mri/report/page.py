@@ -20,9 +20,9 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.target import Target, centre_crop, open_target
+from nirvana_mri.figures import Panel, comparison, png
 from nirvana_mri.io.writers.derivation import method_words
 from nirvana_mri.report.facts import Facts, reconstruction_facts, scan_facts
-from nirvana_mri.report.figures import Panel, comparison, png
 from nirvana_mri.report.inspect import inspect
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume

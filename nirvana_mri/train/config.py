@@ -10,6 +10,7 @@ from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
+LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (
     "data",
     "out",
@@ -61,8 +62,9 @@ class TrainConfig:
 
     ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
     without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
-    seed. ``emphasis`` names subjects drawn twice as often. ``anatomy`` says what the data show, for warnings when the
-    model meets another.
+    seed. After ``patience`` validations without a better SSIM the run ends (0: never). ``logs`` names where numbers and
+    pictures go besides the files (none named: TensorBoard, where it is installed). ``emphasis`` names subjects drawn
+    twice as often. ``anatomy`` says what the data show, for warnings when the model meets another.
     """
 
     data: Path
@@ -97,6 +99,8 @@ class TrainConfig:
     validation_fraction: float = 0.1
     validate_every: int = 500
     checkpoint_every: int = 250
+    patience: int = 0
+    logs: tuple[str, ...] = ()
     masks: MaskRecipe = field(default_factory=MaskRecipe)
 
     def __post_init__(self) -> None:
@@ -107,8 +111,12 @@ class TrainConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
-        if self.micro < 0:
-            raise UsageError(f"micro is {self.micro}; expected 0 (all at once) or more")
+        for name in ("micro", "patience"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        unknown = [name for name in self.logs if name not in LOGS]
+        if unknown:
+            raise UsageError(f"log is {unknown[0]!r}; expected one of {', '.join(LOGS)}")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"learning rate is {self.learning_rate}; expected between 0 and 1")
         if not 0 <= self.validation_fraction < 1:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +15,20 @@ from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
-from nirvana_mri.metrics_file import MetricsFile
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
 from nirvana_mri.train.engine import Engine, make_engine
-from nirvana_mri.train.facts import save_model, training_facts
+from nirvana_mri.train.facts import training_facts
 from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.loss import image_loss
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
+from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.stages import require_trainable, trained_parameters
-from nirvana_mri.train.state import Run, codec_weights, keep, resume
+from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.validation import count_of, validate, validation_examples
 
-STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
-INDEX, MANIFEST = "index.json", "manifest.json"
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "seconds")
 RECENT = 50  # steps whose mean loss is shown
 PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -45,8 +41,9 @@ def train(
 
     Leaves in ``config.out``: ``last.safetensors`` and ``best.safetensors`` (averaged weights as they are at the end,
     and where held-out SSIM was highest; ``reconstruct --model`` takes either), ``state.safetensors`` (to resume),
-    ``metrics.csv`` (a row a step), ``index.json`` and ``manifest.json`` (what the data hold, and who is on which side).
-    Where nothing can be held out, best is last, and a warning says so. ``indexing`` is told of the files looked at.
+    ``metrics.csv`` (a row a step), ``validation/`` (a picture each time), ``index.json`` and ``manifest.json`` (what
+    the data hold, and who is on which side). Where nothing can be held out, best is last, and a warning says so.
+    ``indexing`` is told of the files looked at.
 
     Raises DataError for unusable data or a patient on two sides, CheckpointError for a run that cannot be resumed, and
     RuntimeError should the backbone's bytes have changed.
@@ -74,9 +71,8 @@ def train(
     elif state.exists():
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
-    if engine.first:
-        manifest.write(config.out / MANIFEST)
-    _steps(run, config, engine, (training, held_out), facts, progress if engine.first else None)
+    outputs = Outputs(run, config, manifest, facts, engine.first)
+    _steps(run, config, engine, (training, held_out), outputs, progress)
     engine.leave()
     if backbone_sha256(model) != before:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
@@ -119,41 +115,33 @@ def _steps(
     config: TrainConfig,
     engine: Engine,
     subjects: tuple[list[Subject], list[Subject]],
-    facts: dict[str, Any],
+    outputs: Outputs,
     progress: Progress | None,
 ) -> None:
     training, held_out = subjects
     validation = validation_examples(held_out, config, engine)
     learner = engine.spread(run.model)
-    metrics = MetricsFile(config.out / METRICS, COLUMNS, run.step, engine.first)
     recent: deque[float] = deque(maxlen=RECENT)
-    began = kept_at = time.monotonic()
+    kept_at = time.monotonic()
     for examples in _stream(training, config, run.step, engine):
         row = _step(run, learner, examples, config, engine)
         recent.append(row["loss"])
         done = run.step == config.max_steps
         if held_out and (run.step % config.validate_every == 0 or done):
-            run.scores = {"step": run.step, **validate(run, validation, count_of(held_out), engine)}
-            row |= run.scores
-            _keep_if_best(run, config.out / BEST, facts, engine)
-        metrics.write(row | {"seconds": round(time.monotonic() - began, 2)})
+            scores = validate(run, validation, count_of(held_out), engine, outputs.picture())
+            run.scores = {"step": run.step, **scores}
+            outputs.judged()
+            row |= scores
+            done = done or 0 < config.patience * config.validate_every <= run.step - run.best["step"]
+        outputs.row(row)
         if run.step % config.checkpoint_every == 0 or done or engine.agree(time.monotonic() - kept_at > PATIENCE):
-            if engine.first:
-                keep(run, config.out / STATE)
-                save_model(run, config.out / LAST, facts)
+            outputs.checkpoint()
             kept_at = time.monotonic()
-        if progress is not None:
+        if progress is not None and engine.first:
             progress(run.step, config.max_steps, row | {"loss": sum(recent) / len(recent)})
-    for name in ((LAST,) if held_out else (LAST, BEST)) if engine.first else ():
-        save_model(run, config.out / name, facts)  # again: a kill may have come between the state and the model
-
-
-def _keep_if_best(run: Run, path: Path, facts: dict[str, Any], engine: Engine) -> None:
-    if run.best is not None and run.scores["ssim"] <= run.best:
-        return
-    run.best = run.scores["ssim"]
-    if engine.first:
-        save_model(run, path, facts)
+        if done:
+            break
+    outputs.close(validated=bool(held_out))
 
 
 def _stream(training: list[Subject], config: TrainConfig, first: int, engine: Engine) -> Iterator[list[Example]]:

@@ -23,7 +23,7 @@ FORMAT = "nirvana-training/1"
 class Run:
     """All that changes while training, and the recipe that decides how.
 
-    ``scores`` are the last held-out ones with their step, ``best`` the highest SSIM among all of them.
+    ``scores`` are the last held-out ones with their step, ``best`` those with the highest SSIM; empty before the first.
     """
 
     model: NirvanaRecon
@@ -31,7 +31,7 @@ class Run:
     average: dict[str, Tensor]
     step: int = 0
     scores: dict[str, float] = field(default_factory=dict)
-    best: float | None = None
+    best: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
 
 

@@ -2,10 +2,13 @@
 
 import math
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from nirvana_mri.figures import Panel, comparison, save_png
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Subject, make_example
 from nirvana_mri.train.engine import Engine
@@ -36,18 +39,36 @@ def count_of(held_out: list[Subject]) -> int:
     return min(max(len(held_out), least), most)
 
 
-def validate(run: Run, examples: list[Example], count: int, engine: Engine) -> dict[str, float]:
-    """Mean SSIM and PSNR [dB] of the averaged weights over the ``count`` examples of all processes."""
+def validate(
+    run: Run, examples: list[Example], count: int, engine: Engine, show: Path | None = None
+) -> dict[str, float]:
+    """Mean SSIM and PSNR [dB] of the averaged weights over the ``count`` examples of all processes.
+
+    With ``show`` the first example goes there as a picture: zero-filled and reconstructed beside the target.
+    """
     current = {name: tensor.detach().clone() for name, tensor in codec_weights(run.model)}
     put_weights(run.model, run.average)
     run.model.eval()
     similarity = decibels = 0.0
     with torch.no_grad():
-        for example in examples:
+        for number, example in enumerate(examples):
             picture = example.problem.finish(run.model([example.problem])[0]) / example.problem.scale
+            if show is not None and number == 0:
+                _draw(example, picture, run.step, show)
             similarity += float(ssim(picture / example.data_range, example.target / example.data_range, 1.0))
             error = float((picture - example.target).square().mean())
             decibels += 10 * math.log10(example.data_range**2 / error)
     put_weights(run.model, current)
     similarity, decibels = engine.total([similarity, decibels])
     return {"ssim": similarity / count, "psnr": decibels / count}
+
+
+def _draw(example: Example, picture: Tensor, step: int, path: Path) -> None:
+    problem = example.problem
+    before = problem.finish(problem.operator.adjoint(problem.data)) / problem.scale
+    panels = []
+    for title, shown in (("zero-filled", before), ("nirvana", picture)):
+        score = float(ssim(shown / example.data_range, example.target / example.data_range, 1.0))
+        panels.append(Panel(title, shown.cpu().numpy(), f"SSIM {score:.3f}"))
+    figure = comparison(panels, example.target.cpu().numpy(), f"held out, step {step:,}")
+    save_png(figure, path)

@@ -1,6 +1,7 @@
 """Training a tiny model for a few steps: it learns, resumes exactly, and never moves the backbone."""
 
 import csv
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from nirvana_mri.train import TrainConfig
 from nirvana_mri.train.data import Examples, subjects_of
 from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.index import read_index
+from nirvana_mri.train.logs import MAKERS, open_logs
 from nirvana_mri.train.loop import _step, portions, train
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights
@@ -188,6 +190,59 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
         run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
         losses.append(_step(run, model, chosen, config, make_engine(config))["loss"])
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
+
+
+def test_a_run_that_gets_no_better_ends_early(config: TrainConfig) -> None:
+    """Weights that are ruined from the second validation on never beat the first."""
+    ruin = dict(learning_rate=0.03, warm_up=1, average=0.0, validate_every=2, max_steps=30)
+    train(replace(config, **ruin, patience=2))
+    scores = {int(row["step"]): float(row["ssim"]) for row in _rows(config.out) if row["ssim"]}
+    best = max(scores, key=lambda step: scores[step])
+    assert max(scores) == best + 4 < 30
+    assert nm.load_model(config.out / "best.safetensors").training["steps"] == best
+    assert nm.load_model(config.out / "last.safetensors").training["steps"] == best + 4
+    assert len(list((config.out / "validation").glob("*.png"))) == len(scores)
+
+
+def test_tensorboard_holds_what_the_table_holds(config: TrainConfig) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(config)
+    events = EventAccumulator(str(config.out / "tensorboard"))
+    events.Reload()
+    rows = _rows(config.out)
+    told = {event.step: event.value for event in events.Scalars("loss")}
+    assert told == {int(row["step"]): pytest.approx(float(row["loss"]), rel=1e-6) for row in rows}
+    assert [event.step for event in events.Scalars("ssim")] == [4, 8]
+    assert [event.step for event in events.Images("validation")] == [4, 8]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_other_logs_take_numbers_and_pictures(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (config.out / "mlruns").as_uri())
+    train(replace(config, logs=(name,)))
+    left = {"wandb": "wandb/offline-run-*/files/media/images/validation*.png", "mlflow": "mlruns/**/validation/*.png"}
+    assert len(list(config.out.glob(left[name]))) == 2
+
+
+def test_logs_are_chosen_by_name(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    train(replace(config, logs=("none",), max_steps=1))
+    assert not (config.out / "tensorboard").exists()
+    with pytest.raises(UsageError, match="log is 'printer'; expected one of tensorboard"):
+        replace(config, logs=("printer",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name, extra in (("tensorboard", "train"), ("wandb", "wandb"), ("mlflow", "mlflow")):
+        with pytest.raises(UsageError, match=rf"nirvana-mri\[{extra}\]"):
+            open_logs(replace(config, logs=(name,)), 0, {})
+    assert open_logs(config, 0, {}) == []
+    monkeypatch.undo()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI"):
+        MAKERS["mlflow"](config.out, 0, {})
 
 
 def test_without_anyone_to_hold_out_it_trains_and_says_so(

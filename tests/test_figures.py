@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from nirvana_mri.report.figures import Panel, comparison, png, save_png
+from nirvana_mri.figures import Panel, comparison, png, save_png
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
 
 
@@ -72,5 +72,5 @@ def test_black_pictures_can_be_drawn() -> None:
 
 
 def test_pyplot_is_not_loaded() -> None:
-    code = "import sys, nirvana_mri.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, nirvana_mri.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
