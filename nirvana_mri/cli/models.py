@@ -95,8 +95,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("steps", "not stated" if facts["steps"] is None else f"{facts['steps']:,}"),
     ]
     if metrics:
-        scores = f"SSIM {metrics['ssim']:.4f}, PSNR {metrics['psnr']:.2f} dB at step {metrics['step']:,}"
-        rows.append(("held out", f"{scores} ({metrics['protocol']})"))
+        scores = ", ".join(f"{name} {metrics[name]:.4f}" for name in metrics.keys() - {"step", "protocol"})
+        rows.append(("held out", f"{scores} at step {metrics['step']:,} ({metrics['protocol']})"))
     return rows
 
 

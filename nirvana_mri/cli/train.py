@@ -34,6 +34,13 @@ IndexOption = Annotated[
         "--index", metavar="FILE", help="Remember there what the data hold (else in --out); runs may share it."
     ),
 ]
+PairsOption = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help='Stage encoder: .jsonl of {"file", "slice", "prompt", "response"}.'),
+]
+AnnotationsOption = Annotated[
+    Path | None, typer.Option("--annotations", metavar="FILE", help="Stage encoder: fastMRI+ labels, .csv.")
+]
 LogOption = Annotated[
     list[str] | None,
     typer.Option("--log", metavar="NAME", help=f"{', '.join(LOGS)}; repeat at will. Without it: tensorboard, if here."),
@@ -74,6 +81,8 @@ def train(
     emphasis: EmphasisOption = None,
     anatomy: AnatomyOption = None,
     start_from: StartOption = None,
+    text: PairsOption = None,
+    annotations: AnnotationsOption = None,
     patience: Annotated[
         int, typer.Option("--patience", metavar="N", help="End after N validations without a better SSIM (0: never).")
     ] = TrainConfig.patience,
@@ -113,6 +122,8 @@ def train(
         emphasis=tuple(emphasis or ()),
         anatomy=tuple(anatomy or ()),
         start_from=start_from,
+        pairs=text,
+        annotations=annotations,
         patience=patience,
         logs=tuple(log or ()),
         resume=resume,
@@ -132,6 +143,9 @@ def train(
                 bar.label("training")
             began = True
             bar(step, total)
+            if "answer_loss" in row:
+                words = f"held out {row['answer_loss']:.4f} nats per token"
+                say(f"step {step}: loss {row['loss']:.4f}, {words}")
             if "ssim" in row:
                 say(f"step {step}: loss {row['loss']:.4f}, held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB")
 

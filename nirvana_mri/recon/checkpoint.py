@@ -17,6 +17,7 @@ from torch import Tensor
 from nirvana_mri import __version__
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.backbone import NirvanaLM, sha256
+from nirvana_mri.backbone.tokenizer import BPETokenizer
 from nirvana_mri.errors import CheckpointError, UsageError
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 
@@ -66,6 +67,8 @@ def save_checkpoint(
         "training": json.dumps(training),
         "notice": "not for clinical use",
     }
+    if model.tokenizer is not None:
+        metadata["tokenizer"] = model.tokenizer.serialised
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -100,7 +103,8 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
         config = NirvanaReconConfig.from_dict(json.loads(metadata["config"]))
         covers, training = json.loads(metadata["covers"]), json.loads(metadata["training"])
         # The file holds the backbone's weights, whatever the shipped one is by now.
-        model = NirvanaRecon(config, None if config.backbone == "none" else NirvanaLM(config.lm))
+        words = BPETokenizer(metadata["tokenizer"], str(path)) if "tokenizer" in metadata else None
+        model = NirvanaRecon(config, None if config.backbone == "none" else NirvanaLM(config.lm), words)
         model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:
         reason = " ".join(str(problem).split())[:200]

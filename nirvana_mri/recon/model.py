@@ -9,7 +9,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from nirvana_mri.backbone import BackboneConfig, NirvanaLM, load_backbone
+from nirvana_mri.backbone.file import stored_tokenizer
 from nirvana_mri.backbone.shipped import shipped_backbone
+from nirvana_mri.backbone.tokenizer import BPETokenizer
 from nirvana_mri.codecs import ImageDecoder, ImageDecoderConfig, KSpaceEncoder, KSpaceEncoderConfig
 from nirvana_mri.codecs.image_decoder import Measurement
 from nirvana_mri.codecs.kspace_encoder import log_magnitude, patch_states
@@ -81,10 +83,17 @@ class NirvanaRecon(nn.Module):
     gradients pass through it to the encoder.
     """
 
-    def __init__(self, config: NirvanaReconConfig, backbone: NirvanaLM | None = None) -> None:
-        """``backbone`` replaces the one that the configuration names, where its weights come from elsewhere."""
+    def __init__(
+        self, config: NirvanaReconConfig, backbone: NirvanaLM | None = None, tokenizer: BPETokenizer | None = None
+    ) -> None:
+        """``backbone`` and its ``tokenizer`` (None: it reads no words) replace those that the configuration names,
+        where its weights come from elsewhere.
+        """
         super().__init__()
         self.config = config
+        if backbone is None and config.backbone == "pretrained":
+            tokenizer = stored_tokenizer(shipped_backbone("nano"))
+        self.tokenizer = tokenizer
         self.encoder = KSpaceEncoder(config.encoder)
         self.backbone = _backbone(config) if backbone is None else backbone
         self.decoder = ImageDecoder(config.decoder)
@@ -108,6 +117,11 @@ class NirvanaRecon(nn.Module):
         states = self.states(start, torch.stack(pictures))
         images = self.decoder(start, states, measurements)
         return [image * scale for image, scale in zip(images, scales, strict=True)]
+
+    def tokens(self, problems: Sequence[SliceProblem]) -> Float[Tensor, "batch token channel"]:
+        """What the language model is given of each problem, in the place of words. All must have one picture size."""
+        starts = torch.stack([_of_order_one(problem)[0] for problem in problems])
+        return self.encoder(starts, torch.stack([_log_kspace(problem) for problem in problems]))[0]
 
     def states(
         self, image: Complex[Tensor, "batch ny nx"], log_kspace: Float[Tensor, "batch ny nx"]

@@ -11,18 +11,9 @@ from nirvana_mri.errors import UsageError
 STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
-PLACES = (
-    "data",
-    "out",
-    "resume",
-    "workers",
-    "threads",
-    "device",
-    "micro",
-    "start_from",
-    "index",
-    "manifest",
-    "skip_bad",
+PLACES = (  # what a run may change when it goes on
+    *("data", "out", "index", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
+    *("workers", "threads", "device", "devices", "micro", "logs", "patience"),
 )
 
 
@@ -60,6 +51,9 @@ class TrainConfig:
     extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and
     weights stay in float32.
 
+    Stage encoder learns words: from ``pairs``, a .jsonl of questions and answers, from ``annotations``, a .csv as
+    fastMRI+ has it, and for slices that neither knows from measured facts.
+
     ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
     without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
     seed. After ``patience`` validations without a better SSIM the run ends (0: never). ``logs`` names where numbers and
@@ -93,6 +87,8 @@ class TrainConfig:
     manifest: Path | None = None
     skip_bad: bool = False
     start_from: str | None = None
+    pairs: Path | None = None
+    annotations: Path | None = None
     held_out: tuple[str, ...] = ()
     emphasis: tuple[str, ...] = ()
     anatomy: tuple[str, ...] = ()

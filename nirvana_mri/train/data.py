@@ -3,6 +3,7 @@ nothing.
 """
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,10 +28,14 @@ from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
 from nirvana_mri.scan import Scan
 from nirvana_mri.train.augment import SMALLEST, vary_picture
 from nirvana_mri.train.config import MaskRecipe, TrainConfig
+from nirvana_mri.train.exchange import Answers, Exchange, Known
 from nirvana_mri.train.index import Entry, Index
+from nirvana_mri.train.lesions import Lesion, insert_lesions
 
 SCANS_KEPT, PICTURES_KEPT = 4096, 32  # opened files that a process keeps; pictures stay in memory
 PLANAR = ("poisson",)  # masks of the whole plane, which leave no hybrid space to cut strips from
+OBJECT = 0.1  # of the brightest pixel: what lies above counts as the object
+TINY = 1e-12
 MOST_BAD = 20  # slices in a row that cannot be read, before that is an error
 LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
 SIMULATED_COILS = (1, 2, 4, 6, 8, 8, 10, 12, 16)
@@ -39,11 +44,15 @@ LARGEST_2D = 160  # pixels a side of simulated examples whose mask needs the who
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A problem, its fully sampled RSS picture on the problem's scale, and the SSIM data range."""
+    """A problem, its fully sampled RSS picture on the problem's scale, the SSIM data range, what is known of it, and
+    (stage encoder) what is to be said of it.
+    """
 
     problem: SliceProblem
     target: Float[Tensor, "ny nx"]
     data_range: float
+    known: Known
+    exchange: Exchange | None = None
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -74,20 +83,26 @@ class Subject:
     def name(self) -> str:
         return self.entry.name
 
-    def measure(self, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None) -> "FullSlice":
-        """One fully sampled slice; of pictures, a varied one (of that matrix, if it can be) seen by coils that never
-        were.
+    def measure(
+        self, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None, lesions: bool = False
+    ) -> "FullSlice":
+        """One fully sampled slice; of pictures, a varied one (of that matrix, if it can be; with lesions of ours if
+        wanted) seen by coils that never were.
         """
         if self.entry.is_scan:
             scan = _scan(self.path)
-            return FullSlice(scan.kspace[int(draw.integers(scan.shape[0]))], scan.acquired, scan.crop, None)
+            number = int(draw.integers(scan.shape[0]))
+            return FullSlice(scan.kspace[number], scan.acquired, scan.crop, number)
         image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest, matrix)
+        image, inserted = insert_lesions(image, draw) if lesions else (image, ())
         coils = int(draw.choice(SIMULATED_COILS))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
-        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=1.0).numpy()
+        peak = float(image.abs().max()) if inserted else 1.0
+        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=peak).numpy()
         acquired = np.ones(kspace.shape[-1], dtype=bool)
-        return FullSlice(kspace, acquired, (kspace.shape[1], kspace.shape[2]), coils * noise**2)
+        crop = (kspace.shape[1], kspace.shape[2])
+        return FullSlice(kspace, acquired, crop, noise_energy=coils * (noise * peak) ** 2, lesions=inserted)
 
 
 @lru_cache(maxsize=SCANS_KEPT)
@@ -104,8 +119,8 @@ def _pictures(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class FullSlice:
-    """k-space complex64 ``[coil ny nx]``, what of it was acquired, the crop of the picture; and the noise energy, where
-    known.
+    """k-space complex64 ``[coil ny nx]``, what of it was acquired, the crop of the picture; of a scan its number, of
+    what is simulated the noise energy and the lesions put in.
 
     A simulated picture brings its own noise, which an estimate from k-space would take for the coils'.
     """
@@ -113,7 +128,9 @@ class FullSlice:
     kspace: np.ndarray
     acquired: np.ndarray
     crop: tuple[int, int]
-    noise_energy: float | None
+    number: int | None = None
+    noise_energy: float | None = None
+    lesions: tuple[Lesion, ...] = ()
 
 
 def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator) -> np.ndarray:
@@ -147,9 +164,11 @@ class Examples(Dataset[Example]):
     read is named in a warning, and another one drawn.
     """
 
-    def __init__(self, subjects: list[Subject], config: TrainConfig) -> None:
+    def __init__(self, subjects: list[Subject], config: TrainConfig, answers: Answers | None = None) -> None:
+        """With ``answers`` (stage encoder) every example has something to be said of it."""
         self.subjects = subjects
         self.config = config
+        self.answers = answers
         weights = np.array([2.0 if subject.name in config.emphasis else 1.0 for subject in subjects])
         self.weights = weights / weights.sum()
 
@@ -182,7 +201,7 @@ class Examples(Dataset[Example]):
         allowed = np.arange(len(self.subjects)) if plan is None else np.array(plan.subjects)
         weights = self.weights[allowed]
         subject = self.subjects[int(draw.choice(allowed, p=weights / weights.sum()))]
-        return make_example(subject, draw, self.config, plan=plan)
+        return make_example(subject, draw, self.config, plan=plan, answers=self.answers)
 
 
 def _bucket(entry: Entry) -> tuple[tuple[int, ...], tuple[int, int]]:
@@ -195,13 +214,21 @@ def _draw_kind(recipe: MaskRecipe, draw: np.random.Generator) -> str:
 
 
 def make_example(
-    subject: Subject, draw: np.random.Generator, config: TrainConfig, whole: bool = False, plan: Plan | None = None
+    subject: Subject,
+    draw: np.random.Generator,
+    config: TrainConfig,
+    whole: bool = False,
+    plan: Plan | None = None,
+    answers: Answers | None = None,
 ) -> Example:
-    """Draw a slice and a sampling, measure, and keep a strip of rows (all of them with ``whole`` or a 2-D mask)."""
+    """Draw a slice and a sampling, measure, and keep a strip of rows (all of them with ``whole``, a 2-D mask, or words
+    to be said of the slice).
+    """
     recipe = config.masks
     kind = _draw_kind(recipe, draw) if plan is None else plan.kind
     planar = kind in PLANAR
-    full = subject.measure(draw, LARGEST_2D if planar else config.largest, None if plan is None else plan.matrix)
+    largest, matrix = LARGEST_2D if planar else config.largest, None if plan is None else plan.matrix
+    full = subject.measure(draw, largest, matrix, lesions=answers is not None)
     mask = apply_within(draw_mask(recipe, kind, full.kspace.shape[-2:], draw), full.acquired)
     problem = prepare_slice(full.kspace, mask, full.crop)
     if full.noise_energy is not None:
@@ -209,9 +236,22 @@ def make_example(
     complete = torch.from_numpy(np.where(full.acquired, full.kspace, 0).astype(np.complex64)) / problem.scale
     target = centre_crop(rss(ifft2c(complete)), problem.crop)
     data_range = float(target.max())
+    known = Known(
+        name=subject.name,
+        slice=full.number,
+        simulated=not subject.entry.is_scan,
+        mask=kind,
+        acceleration=float(np.broadcast_to(full.acquired, mask.shape).sum() / mask.sum()),
+        coils=full.kspace.shape[0],
+        snr=float(target[target > OBJECT * data_range].mean()) / (problem.sigma / math.sqrt(2) + TINY),
+        matrix=(target.shape[0], target.shape[1]),
+        lesions=full.lesions,
+    )
+    if answers is not None:
+        return Example(problem, target, data_range, known, answers.of(known, draw))
     if not (whole or planar):
         problem, target = cut_rows(problem, target, config.rows, draw)
-    return Example(problem, target, data_range)
+    return Example(problem, target, data_range, known)
 
 
 def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:

@@ -10,8 +10,6 @@ from nirvana_mri.train.data import SIMULATED_COILS, Subject
 from nirvana_mri.train.manifest import Manifest
 from nirvana_mri.train.state import Run
 
-PROTOCOL = "mean over fixed held-out examples of the training's own masks and noise; compare within a run only"
-
 
 def training_facts(config: TrainConfig, manifest: Manifest, training: list[Subject]) -> dict[str, Any]:
     return {
@@ -54,4 +52,4 @@ def save_model(run: Run, path: Path, facts: dict[str, Any]) -> None:
 
 def _metrics(run: Run) -> dict[str, Any]:
     """The held-out scores that these weights are kept with; empty before the first."""
-    return {} if not run.scores else {**run.scores, "protocol": PROTOCOL}
+    return {} if not run.scores else {**run.scores, "protocol": run.protocol}

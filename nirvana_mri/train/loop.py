@@ -6,11 +6,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
@@ -20,12 +21,13 @@ from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
 from nirvana_mri.train.engine import Engine, make_engine
+from nirvana_mri.train.exchange import Answers, read_answers
 from nirvana_mri.train.facts import training_facts
 from nirvana_mri.train.index import Index, read_index
-from nirvana_mri.train.loss import image_loss
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
+from nirvana_mri.train.objective import Objective, make_objective
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
-from nirvana_mri.train.stages import require_trainable, trained_parameters
+from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.validation import count_of, validate, validation_examples
 
@@ -48,7 +50,6 @@ def train(
     Raises DataError for unusable data or a patient on two sides, CheckpointError for a run that cannot be resumed, and
     RuntimeError should the backbone's bytes have changed.
     """
-    require_trainable(config.stage)
     if config.threads:
         torch.set_num_threads(config.threads)
     engine = make_engine(config)
@@ -60,11 +61,16 @@ def train(
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
     model = _initial_model(config, manifest).to(engine.device)
     before = backbone_sha256(model)
+    objective = make_objective(config, model, engine.lowered)
+    answers = read_answers(config.pairs, config.annotations) if config.stage == "encoder" else None
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     facts = training_facts(config, manifest, training)
+    run.protocol = objective.protocol
     run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": before}
+    if answers is not None:
+        run.recipe["answers"] = answers.sha256
     state = config.out / STATE
     if config.resume:
         resume(run, state)
@@ -72,7 +78,8 @@ def train(
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
     outputs = Outputs(run, config, manifest, facts, engine.first)
-    _steps(run, config, engine, (training, held_out), outputs, progress)
+    data = Data(training, held_out, answers)
+    _steps(run, objective, config, engine, data, outputs, progress)
     engine.leave()
     if backbone_sha256(model) != before:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
@@ -110,27 +117,38 @@ def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Data:
+    """Who is trained on, who is held out, and (stage encoder) what is to be said of them."""
+
+    training: list[Subject]
+    held_out: list[Subject]
+    answers: Answers | None
+
+
 def _steps(
     run: Run,
+    objective: Objective,
     config: TrainConfig,
     engine: Engine,
-    subjects: tuple[list[Subject], list[Subject]],
+    data: Data,
     outputs: Outputs,
     progress: Progress | None,
 ) -> None:
-    training, held_out = subjects
-    validation = validation_examples(held_out, config, engine)
-    learner = engine.spread(run.model)
+    validation = validation_examples(data.held_out, config, engine, data.answers)
+    learner = engine.spread(objective)
     recent: deque[float] = deque(maxlen=RECENT)
     kept_at = time.monotonic()
-    for examples in _stream(training, config, run.step, engine):
+    for examples in _stream(data, config, run.step, engine):
         row = _step(run, learner, examples, config, engine)
         recent.append(row["loss"])
         done = run.step == config.max_steps
-        if held_out and (run.step % config.validate_every == 0 or done):
-            scores = validate(run, validation, count_of(held_out), engine, outputs.picture())
+        if data.held_out and (run.step % config.validate_every == 0 or done):
+            scores = validate(run, objective, validation, count_of(data.held_out), engine, outputs.picture())
             run.scores = {"step": run.step, **scores}
-            outputs.judged()
+            best = objective.better(run.scores, run.best)
+            run.best = run.scores if best else run.best
+            outputs.judged(best)
             row |= scores
             done = done or 0 < config.patience * config.validate_every <= run.step - run.best["step"]
         outputs.row(row)
@@ -141,14 +159,14 @@ def _steps(
             progress(run.step, config.max_steps, row | {"loss": sum(recent) / len(recent)})
         if done:
             break
-    outputs.close(validated=bool(held_out))
+    outputs.close(validated=bool(data.held_out))
 
 
-def _stream(training: list[Subject], config: TrainConfig, first: int, engine: Engine) -> Iterator[list[Example]]:
+def _stream(data: Data, config: TrainConfig, first: int, engine: Engine) -> Iterator[list[Example]]:
     """This process's examples of each step from ``first`` on: every n-th of the batch."""
     mine = range(first * config.batch + engine.rank, config.max_steps * config.batch, engine.world)
     loader = DataLoader(
-        Subset(Examples(training, config), mine),
+        Subset(Examples(data.training, config, data.answers), mine),
         batch_size=None,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
@@ -176,9 +194,7 @@ def _step(
     for number, part in enumerate(parts):
         part = [example.to(engine.device) for example in part]
         with engine.portion(learner, last=number + 1 == len(parts)):
-            with engine.lowered():
-                images = learner([example.problem for example in part])
-            loss = torch.stack([_loss(*each, config) for each in zip(images, part, strict=True)]).sum() / len(examples)
+            loss = learner(part) / len(examples)
             engine.backward(loss)
         total += float(loss.detach())
     total = engine.total([total])[0] / engine.world
@@ -203,8 +219,3 @@ def portions(examples: list[Example], most: int) -> Iterator[list[Example]]:
     for group in groups.values():
         for start in range(0, len(group), most or len(group)):
             yield group[start : start + (most or len(group))]
-
-
-def _loss(image: Tensor, example: Example, config: TrainConfig) -> Tensor:
-    picture = example.problem.finish(image) / example.problem.scale
-    return image_loss(picture, example.target, example.data_range, config.l1_weight)

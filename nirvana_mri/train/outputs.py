@@ -13,7 +13,7 @@ from nirvana_mri.train.state import Run, keep
 
 STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
 INDEX, MANIFEST, PICTURES = "index.json", "manifest.json", "validation"
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "seconds")
+COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "answer_loss", "seconds")
 
 
 class Outputs:
@@ -37,13 +37,14 @@ class Outputs:
         """Where the picture of this step's validation goes."""
         return self.out / PICTURES / f"{self.run.step:07d}.png" if self.writes else None
 
-    def judged(self) -> None:
+    def judged(self, best: bool) -> None:
         """Take up the run's new scores: the best model so far, and the picture that was drawn with them."""
-        if not self.run.best or self.run.scores["ssim"] > self.run.best["ssim"]:
-            self.run.best = self.run.scores
+        if best:
             self._model(BEST)
-        for log in self.logs:
-            log.picture(self.run.step, self.out / PICTURES / f"{self.run.step:07d}.png")
+        picture = self.picture()
+        if picture is not None and picture.exists():
+            for log in self.logs:
+                log.picture(self.run.step, picture)
 
     def checkpoint(self) -> None:
         """The state first, then the model: whatever a kill leaves, the state is whole and the newer one."""

@@ -23,7 +23,8 @@ FORMAT = "nirvana-training/1"
 class Run:
     """All that changes while training, and the recipe that decides how.
 
-    ``scores`` are the last held-out ones with their step, ``best`` those with the highest SSIM; empty before the first.
+    ``scores`` are the last held-out ones with their step, by ``protocol``, and ``best`` the best of them; empty before
+    the first.
     """
 
     model: NirvanaRecon
@@ -33,6 +34,7 @@ class Run:
     scores: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    protocol: str = ""
 
 
 def codec_weights(model: NirvanaRecon) -> Iterator[tuple[str, Tensor]]:

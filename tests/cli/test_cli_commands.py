@@ -146,6 +146,18 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         "4",
         "--micro",
         "2",
+        "--text",
+        "pairs.jsonl",
+        "--annotations",
+        "knee.csv",
+        "--patience",
+        "5",
+        "--log",
+        "none",
+        "--precision",
+        "bf16",
+        "--devices",
+        "2",
     )
     done = run("train", "--data", tmp_path, "--out", tmp_path / "run", "--resume", *words)
     assert done.exit_code == 0
@@ -161,6 +173,12 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         skip_bad=True,
         batch=4,
         micro=2,
+        pairs=Path("pairs.jsonl"),
+        annotations=Path("knee.csv"),
+        patience=5,
+        logs=("none",),
+        precision="bf16",
+        devices=2,
         resume=True,
     )
     assert asked == [wanted]

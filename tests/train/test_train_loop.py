@@ -21,6 +21,7 @@ from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.logs import MAKERS, open_logs
 from nirvana_mri.train.loop import _step, portions, train
+from nirvana_mri.train.objective import make_objective
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights
 
@@ -71,9 +72,10 @@ def test_stage_decoder_leaves_the_encoder_alone(config: TrainConfig) -> None:
         assert torch.equal(tensor, after[name]) != name.startswith("decoder."), name
 
 
-def test_stage_encoder_says_what_it_waits_for(config: TrainConfig) -> None:
-    with pytest.raises(UsageError, match="report text"):
-        train(replace(config, stage="encoder", data=config.data / "never opened"))
+def test_stage_encoder_needs_a_backbone_that_has_read(config: TrainConfig) -> None:
+    with pytest.raises(UsageError, match="this model's backbone is 'random': choose --backbone pretrained"):
+        train(replace(config, stage="encoder"))
+    assert not (config.out / "state.safetensors").exists()
 
 
 def test_resuming_gives_the_same_bytes_as_never_stopping(config: TrainConfig, tmp_path: Path) -> None:
@@ -188,7 +190,8 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     for chosen in (examples, *([each] for each in examples)):
         model = tiny_model()
         run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
-        losses.append(_step(run, model, chosen, config, make_engine(config))["loss"])
+        engine = make_engine(config)
+        losses.append(_step(run, make_objective(config, model, engine.lowered), chosen, config, engine)["loss"])
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
 
 

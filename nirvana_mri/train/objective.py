@@ -1,0 +1,153 @@
+"""What a stage makes small, and how well it does on what was held out: pictures, or words."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nirvana_mri.backbone.tokenizer import Tokenizer
+from nirvana_mri.errors import UsageError
+from nirvana_mri.figures import Panel, comparison, save_png
+from nirvana_mri.language.loss import next_token_loss
+from nirvana_mri.recon.model import NirvanaRecon
+from nirvana_mri.train.config import TrainConfig
+from nirvana_mri.train.data import Example
+from nirvana_mri.train.loss import image_loss, ssim
+
+Lowered = Callable[[], AbstractContextManager[Any]]
+
+
+class Objective(nn.Module):
+    """A model whose output is the sum of its losses over some examples of one matrix.
+
+    ``scores`` names what validation measures, the first of them decides which weights are the best.
+    """
+
+    scores: ClassVar[tuple[str, ...]]
+    higher_is_better: ClassVar[bool]
+    protocol: ClassVar[str]
+
+    def __init__(self, model: NirvanaRecon, lowered: Lowered) -> None:
+        super().__init__()
+        self.model = model
+        self.lowered = lowered
+
+    @abstractmethod
+    def forward(self, examples: list[Example]) -> Tensor:
+        """The sum of their losses."""
+
+    @abstractmethod
+    def judge(self, example: Example, show: Path | None, title: str) -> tuple[float, ...]:
+        """The scores of one example, which is drawn to a file where one is named."""
+
+    def better(self, new: dict[str, float], old: dict[str, float]) -> bool:
+        name = self.scores[0]
+        return not old or (new[name] > old[name] if self.higher_is_better else new[name] < old[name])
+
+
+class ImageObjective(Objective):
+    """1 − SSIM and a little L1 between the picture and the fully sampled one (stages decoder and joint)."""
+
+    scores = ("ssim", "psnr")
+    higher_is_better = True
+    protocol = "mean over fixed held-out examples of the training's own masks and noise; compare within a run only"
+
+    def __init__(self, model: NirvanaRecon, lowered: Lowered, l1_weight: float) -> None:
+        super().__init__(model, lowered)
+        self.l1_weight = l1_weight
+
+    def forward(self, examples: list[Example]) -> Tensor:
+        with self.lowered():
+            images = self.model([example.problem for example in examples])
+        losses = [
+            image_loss(_picture(example, image), example.target, example.data_range, self.l1_weight)
+            for example, image in zip(examples, images, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def judge(self, example: Example, show: Path | None, title: str) -> tuple[float, ...]:
+        picture = _picture(example, self.model([example.problem])[0])
+        if show is not None:
+            _draw(example, picture, show, title)
+        error = float((picture - example.target).square().mean())
+        return _similarity(example, picture), 10 * math.log10(example.data_range**2 / error)
+
+
+class AnswerObjective(Objective):
+    """Cross-entropy of an answer's tokens, read after the scan's tokens and the question, through the frozen language
+    model (stage encoder; arXiv 2510.26083, stage 1). Labels are the next tokens; scan, question and padding are not
+    scored.
+    """
+
+    scores = ("answer_loss",)
+    higher_is_better = False
+    protocol = "nats per token of the answers to fixed held-out examples; compare within a run only"
+
+    def __init__(self, model: NirvanaRecon, lowered: Lowered, tokenizer: Tokenizer) -> None:
+        super().__init__(model, lowered)
+        self.tokenizer = tokenizer
+
+    def forward(self, examples: list[Example]) -> Tensor:
+        backbone = self.model.backbone
+        assert backbone is not None
+        texts = [self._ids(example) for example in examples]
+        longest = max(len(prompt) + len(response) for prompt, response in texts)
+        rows = [[*prompt, *response, *[0] * (longest - len(prompt) - len(response))] for prompt, response in texts]
+        device = backbone.embedding.weight.device
+        with self.lowered():
+            scan = self.model.tokens([example.problem for example in examples])
+            words = backbone.embedding(torch.tensor(rows, device=device))
+            # Causal: what stands after an answer has no influence on it.
+            hidden = backbone(inputs_embeds=torch.cat([scan, words], dim=1), compute_logits=False).final_hidden
+        losses = []
+        for row, (prompt, response) in enumerate(texts):
+            first = scan.shape[1] + len(prompt) - 1  # the token before the answer predicts its first one
+            labels = torch.tensor(response, device=device)
+            losses.append(next_token_loss(hidden[row, first : first + len(response)], backbone.head_weight, labels))
+        return torch.stack(losses).sum()
+
+    def _ids(self, example: Example) -> tuple[list[int], list[int]]:
+        """Question and answer as ids; the answer ends with the mark of an end."""
+        assert example.exchange is not None
+        prompt, response = (
+            self.tokenizer.encode(f" {text}") for text in (example.exchange.prompt, example.exchange.response)
+        )
+        return prompt, [*response, self.tokenizer.end_id]
+
+    def judge(self, example: Example, show: Path | None, title: str) -> tuple[float, ...]:
+        return (float(self([example])),)
+
+
+def make_objective(config: TrainConfig, model: NirvanaRecon, lowered: Lowered) -> Objective:
+    """Raises: UsageError for the stage that needs a language model which has read language."""
+    if config.stage != "encoder":
+        return ImageObjective(model, lowered, config.l1_weight)
+    if model.tokenizer is None:
+        raise UsageError(
+            f"stage encoder learns words through a language model that knows some; this model's backbone is "
+            f"{model.config.backbone!r}: choose --backbone pretrained"
+        )
+    return AnswerObjective(model, lowered, model.tokenizer)
+
+
+def _picture(example: Example, image: Tensor) -> Tensor:
+    return example.problem.finish(image) / example.problem.scale
+
+
+def _similarity(example: Example, picture: Tensor) -> float:
+    return float(ssim(picture / example.data_range, example.target / example.data_range, 1.0))
+
+
+def _draw(example: Example, picture: Tensor, path: Path, title: str) -> None:
+    problem = example.problem
+    before = _picture(example, problem.operator.adjoint(problem.data))
+    panels = [
+        Panel(name, shown.cpu().numpy(), f"SSIM {_similarity(example, shown):.3f}")
+        for name, shown in (("zero-filled", before), ("nirvana", picture))
+    ]
+    save_png(comparison(panels, example.target.cpu().numpy(), title), path)
