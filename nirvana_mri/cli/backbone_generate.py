@@ -23,7 +23,9 @@ def generate(
     tokens: Annotated[int, typer.Option("--tokens", metavar="N", help="Write at most so many.")] = 80,
     samples: Annotated[int, typer.Option("--samples", metavar="N", help="Write so many texts, side by side.")] = 1,
     temperature: Annotated[float, typer.Option("--temperature", help="0 takes the likeliest token.")] = 0.8,
-    top_p: Annotated[float | None, typer.Option("--top-p", help="Draw from the likeliest of this share.")] = None,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw among the likeliest that have this share together (1: all).")
+    ] = 0.9,
     seed: Annotated[int, typer.Option("--seed", help="The same seed writes the same text.")] = 0,
     device: DeviceOption = "cpu",
 ) -> None:

@@ -25,12 +25,16 @@ START_STEPS = 8  # conjugate gradients before the first cascade
 FADING = 2.5  # power of the certainty that fades the maps: milder than the classical methods need
 START_PRIOR = 0.02  # weight of the zero image there, where the maps hold; 1 is added where they do not
 BACKBONES = ("pretrained", "random", "none")
+MOST_PASSES = 4
 
 
 @dataclass(frozen=True)
 class NirvanaReconConfig:
     """A whole model. ``backbone`` says what stands in the middle: ``pretrained`` (the shipped one, which has read
     language), ``random`` or, as an ablation, ``none`` (tokens pass straight on).
+
+    The patches are read ``passes`` times in a row, and the states of the last time are used: in a causal model the
+    first patch sees nothing in the first. ``trigger`` False switches the learning at test time off.
     """
 
     lm: BackboneConfig
@@ -38,8 +42,12 @@ class NirvanaReconConfig:
     decoder: ImageDecoderConfig
     backbone: str = "random"
     backbone_seed: int = 0
+    passes: int = 1
+    trigger: bool = True
 
     def __post_init__(self) -> None:
+        if not 1 <= self.passes <= MOST_PASSES:
+            raise UsageError(f"passes is {self.passes}; expected 1 to {MOST_PASSES}")
         if self.backbone not in BACKBONES:
             raise UsageError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
         for name, width in (("encoder", self.encoder.backbone_width), ("decoder", self.decoder.backbone_width)):
@@ -96,6 +104,8 @@ class NirvanaRecon(nn.Module):
         self.tokenizer = tokenizer
         self.encoder = KSpaceEncoder(config.encoder)
         self.backbone = _backbone(config) if backbone is None else backbone
+        if self.backbone is not None and self.backbone.trigger is not None and not config.trigger:
+            self.backbone.trigger.rate = 0.0
         self.decoder = ImageDecoder(config.decoder)
 
     def train(self, mode: bool = True) -> "NirvanaRecon":
@@ -128,8 +138,10 @@ class NirvanaRecon(nn.Module):
     ) -> Float[Tensor, "batch gy gx channel"]:
         """What the language model makes of each patch."""
         tokens, grid = self.encoder(image, log_kspace)
+        once = tokens.shape[1]
         if self.backbone is not None:
-            tokens = self.backbone(inputs_embeds=tokens, compute_logits=False).final_hidden
+            read = tokens.repeat(1, self.config.passes, 1)
+            tokens = self.backbone(inputs_embeds=read, compute_logits=False).final_hidden[:, -once:]
         return patch_states(tokens, grid)
 
 
