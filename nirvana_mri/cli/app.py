@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nirvana_mri import __version__
-from nirvana_mri.cli import backbone, demo, evaluate, inspect, models, reconstruct, report, simulate, train
+from nirvana_mri.cli import ablate, backbone, demo, evaluate, inspect, models, reconstruct, report, simulate, train
 from nirvana_mri.cli.shell import INTERRUPTED, command, fail
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ for function in (
     inspect.inspect,
     report.report,
     train.train,
+    ablate.ablate,
     simulate.simulate,
     demo.demo,
 ):

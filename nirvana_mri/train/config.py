@@ -51,6 +51,9 @@ class TrainConfig:
     extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and
     weights stay in float32.
 
+    ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
+    of one that ``start_from`` names they stay as they are.
+
     Stage encoder learns words: from ``pairs``, a .jsonl of questions and answers, from ``annotations``, a .csv as
     fastMRI+ has it, and for slices that neither knows from measured facts.
 
@@ -66,6 +69,10 @@ class TrainConfig:
     preset: str = "nano"
     stage: str = "joint"
     backbone: str = "pretrained"
+    passes: int = 1
+    trigger: bool = True
+    consistency: bool = True
+    encoder_depth: int = 0
     max_steps: int = 8000
     learning_rate: float = 5e-4
     warm_up: int = 200

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -101,10 +101,20 @@ def _initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
         _require_unseen(loaded, manifest)
         model = copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
     elif config.preset == "nano":
-        model = NirvanaRecon(NirvanaReconConfig.nano(backbone=config.backbone))
+        model = NirvanaRecon(_model_config(config))
     else:
         raise UsageError(f"preset is {config.preset!r}; expected 'nano' (larger ones need a GPU engine)")
     return model
+
+
+def _model_config(config: TrainConfig) -> NirvanaReconConfig:
+    """The preset with what the run changes of it."""
+    found = NirvanaReconConfig.nano(backbone=config.backbone, passes=config.passes, trigger=config.trigger)
+    if not config.consistency:
+        found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
+    if config.encoder_depth:
+        found = replace(found, encoder=replace(found.encoder, depth=config.encoder_depth))
+    return found
 
 
 def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
