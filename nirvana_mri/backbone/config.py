@@ -90,7 +90,10 @@ class BackboneConfig:
 
     @classmethod
     def nano(cls) -> "BackboneConfig":
-        """The small preset that ships with the project: 8.0 million parameters, made for a CPU."""
+        """The small preset that ships with the project: 8.0 million parameters, made for a CPU.
+
+        Its first weights are spread more widely than the published model's: on few tokens that learns faster.
+        """
         return cls(
             vocab_size=8192,
             hidden_size=256,
@@ -102,6 +105,7 @@ class BackboneConfig:
             window_size=2048,
             tie_word_embeddings=True,
             pad_token_id=2,
+            initializer_range=0.02,
         )
 
     @classmethod

@@ -101,7 +101,7 @@ def pretrain(
     ] = 0.0,
     warm_up: Annotated[int, typer.Option("--warm-up", metavar="N", help="Steps until the rate is reached.")] = 50,
     init_range: Annotated[
-        float, typer.Option("--init-range", help="Spread of the first weights (0: 0.02 for nano, 0.006 for base).")
+        float, typer.Option("--init-range", help="Spread of the first weights (0: the preset's).")
     ] = 0.0,
     weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of matrices.")] = 0.01,
     seed: Annotated[int, typer.Option("--seed", help="Of the first weights and the order of rows.")] = 0,
@@ -190,7 +190,7 @@ def _model(
     words = stored_tokenizer(model_path("nano")) if tokenizer is None else load_tokenizer(tokenizer)
     assert words is not None
     config = {Preset.nano: BackboneConfig.nano, Preset.base: BackboneConfig.base}[preset]()
-    spread = init_range or {Preset.nano: 0.02, Preset.base: config.initializer_range}[preset]
+    spread = init_range or config.initializer_range
     config = dataclasses.replace(config, vocab_size=words.vocab_size, initializer_range=spread)
     return NirvanaLM(changed(config, variant.value), seed), words
 

@@ -14,7 +14,7 @@ from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.recon import model as model_module
 from nirvana_mri.recon.model import NirvanaReconConfig
-from nirvana_mri.train import TrainConfig, ablation
+from nirvana_mri.train import TrainConfig, ablation, validation
 from nirvana_mri.train.ablation import ARMS, ablate, as_markdown, equal_depth, interval
 from nirvana_mri.train.data import Examples, subjects_of
 from nirvana_mri.train.index import read_index
@@ -33,6 +33,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     monkeypatch.setattr(model_module, "load_backbone", lambda *_, **__: NirvanaLM(lm, 7).requires_grad_(False).eval())
     monkeypatch.setattr(model_module, "stored_tokenizer", lambda _: words)
     monkeypatch.setattr(ablation, "TEST_EXAMPLES", 4)
+    monkeypatch.setattr(validation, "EXAMPLES", (1, 1))
     data = tmp_path / "data"
     data.mkdir()
     for seed, name in enumerate("abc"):
