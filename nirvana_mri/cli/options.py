@@ -17,6 +17,8 @@ class Method(StrEnum):
     zero_filled = "zero-filled"
     sense = "sense"
     wavelet = "wavelet"
+    fastmri_unet = "fastmri-unet"
+    fastmri_varnet = "fastmri-varnet"
 
 
 class Combine(StrEnum):
@@ -123,6 +125,10 @@ ModelOption = Annotated[
     str, typer.Option("--model", metavar="NAME|PATH", help="Model: nano, or a checkpoint.", rich_help_panel=MODEL)
 ]
 MethodOption = Annotated[Method, typer.Option("--method", help="How to reconstruct.", rich_help_panel=MODEL)]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Of the fastmri methods: .pt or .ckpt.", rich_help_panel=MODEL),
+]
 CombineOption = Annotated[
     Combine,
     typer.Option(
@@ -163,6 +169,16 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE|-", help="Write as JSON too; - is standard output, alone.")
 ]
+
+
+def model_or_weights(model: str, method: Method, weights: Path | None) -> str:
+    """What the method loads: the model, or a peer's weights. Raises: UsageError for one without the other."""
+    needed = method in (Method.fastmri_unet, Method.fastmri_varnet)
+    if needed and weights is None:
+        raise UsageError(f"--method {method.value} needs its weights; name their file with --weights")
+    if weights is not None and not needed:
+        raise UsageError(f"--weights is for the fastmri methods, not for {method.value}; leave it out")
+    return model if weights is None else str(weights)
 
 
 def parse_slices(text: str | None) -> tuple[int | None, int | None] | None:

@@ -33,7 +33,9 @@ from nirvana_mri.cli.options import (
     SeedOption,
     SlicesOption,
     VolumeOption,
+    WeightsOption,
     chosen_mask,
+    model_or_weights,
     parse_slices,
 )
 from nirvana_mri.cli.shell import describe, fail, progress, say, warn
@@ -63,6 +65,7 @@ def reconstruct(
     ],
     model: ModelOption = "nano",
     method: MethodOption = Method.nirvana,
+    weights: WeightsOption = None,
     combine: CombineOption = Combine.rss,
     keep_phase: Annotated[
         bool,
@@ -107,7 +110,7 @@ def reconstruct(
 
     recipe = Recipe(
         method=method.value,
-        model=model,
+        model=model_or_weights(model, method, weights),
         accelerate=accelerate,
         mask=kind,
         center_fraction=center_fraction,

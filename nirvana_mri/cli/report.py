@@ -23,7 +23,9 @@ from nirvana_mri.cli.options import (
     SeedOption,
     SlicesOption,
     VolumeOption,
+    WeightsOption,
     chosen_mask,
+    model_or_weights,
     parse_slices,
 )
 from nirvana_mri.cli.shell import progress, say, warn
@@ -40,6 +42,7 @@ def report(
     ] = None,
     model: ModelOption = "nano",
     method: MethodOption = Method.nirvana,
+    weights: WeightsOption = None,
     accelerate: AccelerateOption = None,
     mask: MaskOption = None,
     center_fraction: CenterOption = 0.08,
@@ -63,6 +66,7 @@ def report(
     Example: nirvana-mri report scan.h5 -o page.html --accelerate 4
     """
     wanted, kind = parse_slices(slices), chosen_mask(mask, accelerate)
+    chosen = model_or_weights(model, method, weights)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{out}: a page is .html; name it so")
     from nirvana_mri.atomic import check_target
@@ -79,8 +83,9 @@ def report(
     with progress(method.value) as bar:
         for name in methods:
             bar.label(name)
+            loads = chosen if name == method.value else model
             recipe = Recipe(
-                name, model, accelerate, kind, center_fraction, seed, slices=wanted, combine="rss", device=device
+                name, loads, accelerate, kind, center_fraction, seed, slices=wanted, combine="rss", device=device
             )
             volumes.append(recipe.apply(source, bar))
     warn(volumes[0].warnings, scan.name)

@@ -16,7 +16,8 @@ from nirvana_mri.errors import NirvanaError, UsageError
 from nirvana_mri.io.save import check_output, output_format, save
 from nirvana_mri.physics.masks import MASKS
 from nirvana_mri.recon.jobs import Job, Reading, Writing, is_done
-from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices
+from nirvana_mri.recon.peers import PEERS, load_peer
+from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices, weights_file
 from nirvana_mri.recon.stream import nothing, spooled
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
@@ -181,6 +182,8 @@ def mask_file(mask: str) -> Path:
 
 
 def _model_sha256(recipe: Recipe) -> str | None:
+    if recipe.method in PEERS:
+        return load_peer(recipe.method, weights_file(recipe.model)).sha256
     if recipe.method != "nirvana":
         return None
     from nirvana_mri.recon.checkpoint import load_model

@@ -16,6 +16,7 @@ from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon
+from nirvana_mri.recon.peers import PEERS, Peer, load_peer
 from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of, zero_filled
 from nirvana_mri.recon.provenance import affine_of, provenance_of, warnings_of
 from nirvana_mri.recon.sampling import choose_sampling
@@ -55,8 +56,10 @@ def reconstruct(
     combined images the brightness and noise floor of a root sum of squares, which fastMRI's targets have; ``"sense"``
     leaves both out, and is what ``keep_phase`` implies. Where the scan holds a noise measurement, coils are
     prewhitened for everything but the plain root sum of squares, which shows them as they are; ``prewhiten=False``
-    leaves the measurement out. ``model`` is a name, a path or a loaded model; None is the shipped ``nano``.
-    ``progress(done, total)`` is called after each slice.
+    leaves the measurement out. ``model`` is a name, a path or a loaded model; None is the shipped ``nano``. The methods
+    ``fastmri-unet`` and ``fastmri-varnet`` are other people's networks: ``model`` is the file of their weights, they
+    read the coils as measured, and give root-sum-of-squares magnitudes alone. ``progress(done, total)`` is called after
+    each slice.
 
     Raises UsageError for options that do not exist, ScanError for data that cannot be used, CheckpointError for a
     broken model.
@@ -106,11 +109,12 @@ def reconstruct_slices(
     before. The next slice of a file is read while one is reconstructed. Arguments and errors as for
     :func:`reconstruct`; what is wrong with a slice is raised when its turn comes, all else at once.
     """
-    _check(method, combine, device)
+    _check(method, "sense" if keep_phase else combine, device)
     numbers = _slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
-    solver = None if sampling.complete else _solver(method, loaded)
+    peer = load_peer(method, weights_file(model), device) if method in PEERS else None
+    solver = None if sampling.complete or peer else _solver(method, loaded)
     combine = "sense" if keep_phase else combine
     plain = solver is None and combine == "rss"
     white = whitening_of(scan, device) if prewhiten and not plain else None
@@ -119,13 +123,14 @@ def reconstruct_slices(
         voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
         affine=affine_of(scan, numbers),
         mask=sampling.mask,
-        provenance=provenance_of(scan, method, loaded, sampling, combine, white is not None),
+        provenance=provenance_of(scan, method, loaded or peer, sampling, combine, white is not None),
         name=scan.name,
         slices=tuple(numbers),
         orientation_known=scan.geometry.orientation_known,
         warnings=warnings_of(scan, sampling, loaded),
     )
-    work = _Work(scan, sampling.mask, solver, combine, keep_phase, white, device)
+    peer = None if sampling.complete else peer
+    work = _Work(scan, sampling.mask, solver, peer, combine, keep_phase, white, device)
     return head, work.pictures(numbers, head.voxels[0])
 
 
@@ -136,6 +141,7 @@ class _Work:
     scan: Scan
     mask: NDArray[np.bool_]
     solver: Solver | None
+    peer: Peer | None
     combine: str
     keep_phase: bool
     white: Whitening | None
@@ -151,6 +157,8 @@ class _Work:
     @torch.inference_mode()
     def picture(self, number: int, kspace: NDArray[Any]) -> NDArray[Any]:
         try:
+            if self.peer is not None:
+                return self.peer.restored(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
             if self.solver is None and self.combine == "rss":
                 return zero_filled(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
             problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
@@ -170,10 +178,12 @@ def _solver(method: str, loaded: LoadedModel | None) -> Solver | None:
 
 
 def _check(method: str, combine: str, device: str) -> None:
-    if method not in METHODS:
-        raise UsageError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    if method not in (*METHODS, *PEERS):
+        raise UsageError(f"method is {method!r}; expected one of {', '.join((*METHODS, *PEERS))}")
     if combine not in COMBINE:
         raise UsageError(f"combine is {combine!r}; expected one of {', '.join(COMBINE)}")
+    if method in PEERS and combine != "rss":
+        raise UsageError(f"method {method} gives magnitudes of root sums of squares alone; leave combine and phase out")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:
@@ -194,6 +204,11 @@ def _model(model: Model | None, device: str) -> LoadedModel:
     if isinstance(model, NirvanaRecon):
         return LoadedModel(model.eval(), "in memory", _weights_sha256(model), backbone_sha256(model), {}, {})
     return load_model("nano" if model is None else model, device)
+
+
+def weights_file(model: Model | None) -> Path | None:
+    """The file of a peer's weights, if one is named."""
+    return Path(model) if isinstance(model, str | Path) and str(model) != "nano" else None
 
 
 def _weights_sha256(model: NirvanaRecon) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nirvana_mri import __version__
 from nirvana_mri.recon.checkpoint import LoadedModel
 from nirvana_mri.recon.coverage import distance_warnings
+from nirvana_mri.recon.peers import Peer
 from nirvana_mri.recon.sampling import Sampling
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, SYNTHETIC
@@ -27,7 +28,7 @@ def affine_of(scan: Scan, numbers: list[int]) -> NDArray[np.float64]:
 
 
 def provenance_of(
-    scan: Scan, method: str, loaded: LoadedModel | None, sampling: Sampling, combine: str, prewhitened: bool
+    scan: Scan, method: str, loaded: LoadedModel | Peer | None, sampling: Sampling, combine: str, prewhitened: bool
 ) -> dict[str, Any]:
     """How the volume was made, JSON-ready."""
     source = {"format": scan.file_format, "coils": scan.shape[1], "matrix": list(scan.shape[2:]), "raw": scan.raw}
@@ -38,7 +39,7 @@ def provenance_of(
         "applied": "plain coil combination: fully sampled, nothing to restore" if sampling.complete else method,
         "model": loaded.name if loaded else None,
         "model_sha256": loaded.sha256 if loaded else None,
-        "backbone_sha256": loaded.backbone_sha256 if loaded else None,
+        "backbone_sha256": loaded.backbone_sha256 if isinstance(loaded, LoadedModel) else None,
         "sampling": sampling.description,
         "combine": combine,
         "prewhitened": prewhitened,

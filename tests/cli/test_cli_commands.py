@@ -117,6 +117,21 @@ def test_demo_leaves_what_it_says(run: Run, model_file: Path, tmp_path: Path, mo
     assert "not for clinical use" in done.stdout
 
 
+def test_peers_need_their_weights_and_others_none(run: Run, scan_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.h5"
+    words = ("reconstruct", scan_file, "-o", out, "--accelerate", "4")
+    for more, says in (
+        (("--method", "fastmri-varnet"), "needs its weights"),
+        (("--method", "sense", "--weights", "w.pt"), "leave it out"),
+        (("--method", "fastmri-unet", "--weights", tmp_path / "none.pt"), "no such file"),
+    ):
+        done = run(*words, *more)
+        assert done.exit_code == 2
+        assert says in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert not out.exists()
+
+
 def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[TrainConfig] = []
 
