@@ -1,6 +1,7 @@
 """Laws of the whole model: no look into the future, no word between sequences, padding that does not count."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -191,8 +192,11 @@ def test_low_precision_runs() -> None:
 
 
 def test_bfloat16_is_as_near_as_its_digits() -> None:
-    """A nano model in bfloat16 against float32 on the same (rounded) weights: some 2 %, six layers of 8 bits."""
-    half = NirvanaLM(BackboneConfig.nano()).freeze().bfloat16()
+    """A nano model in bfloat16 against float32 on the same (rounded) weights: some 2 %, six layers of 8 bits.
+
+    Drawn with the published spread: wider ones bring the likeliest words nearer to each other.
+    """
+    half = NirvanaLM(dataclasses.replace(BackboneConfig.nano(), initializer_range=0.006)).freeze().bfloat16()
     exact = copy.deepcopy(half).float()
     x = torch.randint(0, 8192, (2, 402), generator=torch.Generator().manual_seed(0))
     found, expected = (model(input_ids=x, record=True) for model in (half, exact))

@@ -262,14 +262,14 @@ def test_without_anyone_to_hold_out_it_trains_and_says_so(
 
 def test_metrics_are_written_and_training_lowers_the_loss(config: TrainConfig) -> None:
     shown: list[dict[str, float]] = []
-    options = dict(max_steps=100, learning_rate=3e-3, checkpoint_every=200, validate_every=100)
+    options = dict(max_steps=60, learning_rate=3e-3, checkpoint_every=200, validate_every=100)
     train(replace(config, **options), lambda step, total, row: shown.append(row))
     rows = _rows(config.out)
-    assert [int(row["step"]) for row in rows] == list(range(1, 101))
+    assert [int(row["step"]) for row in rows] == list(range(1, 61))
     assert float(rows[-1]["ssim"]) > 0
     losses = [float(row["loss"]) for row in rows]
-    assert shown[-1]["loss"] == pytest.approx(sum(losses[50:]) / 50)
-    assert sum(losses[50:]) < sum(losses[:50])
+    assert shown[-1]["loss"] == pytest.approx(sum(losses[10:]) / 50)
+    assert sum(losses[30:]) < sum(losses[:30])
 
 
 def test_the_schedule_warms_up_and_ends_at_nothing(config: TrainConfig) -> None:
