@@ -118,13 +118,20 @@ def _model_config(config: TrainConfig) -> NirvanaReconConfig:
 
 
 def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
-    """DataError where the model to begin with was trained on what is to be held out now."""
-    seen = set(loaded.training.get("manifest", {}).get("training", {}).values())
+    """DataError where the model to begin with was trained on what is to be held out now; a warning where all that is
+    known of its training are names, and one of them is the same.
+    """
+    told = loaded.training.get("manifest", {}).get("training", {})
     for name, fingerprint in manifest.validation.items():
-        if fingerprint in seen:
+        if fingerprint in told.values():
             raise DataError(
                 f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
             )
+    named = set(loaded.training.get("split", {}).get("training", ())) if not told else set()
+    for name in sorted(named & manifest.validation.keys()):
+        logging.getLogger(__name__).warning(
+            "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
+        )
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,18 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
 
 
+def test_a_model_that_knows_only_names_is_doubted_by_name(
+    config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = tmp_path / "old.safetensors"
+    save_checkpoint(tiny_model(), start, covers={}, training={"split": {"training": ["a"], "validation": ["b"]}})
+    old = replace(config, start_from=str(start), max_steps=1)
+    train(replace(old, held_out=("b",), out=tmp_path / "one"))
+    assert "flatter" not in caplog.text
+    train(replace(old, held_out=("a",), out=tmp_path / "two"))
+    assert "old was trained on a file named a" in caplog.text
+
+
 def test_a_run_that_gets_no_better_ends_early(config: TrainConfig) -> None:
     """Weights that are ruined from the second validation on never beat the first."""
     ruin = dict(learning_rate=0.03, warm_up=1, average=0.0, validate_every=2, max_steps=30)
