@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
-NOTICE = "not for clinical use"
 
 
 @app.callback()
@@ -54,11 +53,15 @@ def list_(json: JsonFlag = False) -> None:
     if json:
         write_json(facts, Path("-"))
     else:
-        show_facts([(name, f"sha256 {each['sha256'][:12]}, {_covers(each)}; {NOTICE}") for name, each in facts.items()])
+        show_facts(
+            [(name, f"sha256 {each['sha256'][:12]}, {_covers(each)}; {each['notice']}") for name, each in facts.items()]
+        )
 
 
 def model_facts(loaded: LoadedModel) -> dict[str, Any]:
     """What a model file says, JSON-ready; ``metrics`` and what else it does not say are empty."""
+    from nirvana_mri.volume import NOT_FOR_CLINICAL_USE
+
     training = dict(loaded.training)
     recipe = dict(training.get("recipe") or {})
     return {
@@ -77,7 +80,7 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
         "recipe": recipe,
         "steps": training.get("steps"),
         "metrics": training.get("metrics") or {},
-        "notice": NOTICE,
+        "notice": NOT_FOR_CLINICAL_USE,
     }
 
 
@@ -85,7 +88,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     split, metrics = facts["split"], facts["metrics"]
     backbone = f"{facts['config']['backbone']}, sha256 {facts['backbone_sha256'][:12]}"
     rows = [
-        ("model", f"{facts['name']}, sha256 {facts['sha256'][:12]}; {NOTICE}"),
+        ("model", f"{facts['name']}, sha256 {facts['sha256'][:12]}; {facts['notice']}"),
         ("parameters", ", ".join(f"{name} {count:,}" for name, count in facts["parameters"].items())),
         ("backbone", backbone if facts["backbone_sha256"] != "none" else "none"),
         ("covers", _covers(facts)),

@@ -84,12 +84,13 @@ def _load(method: str, weights: Path, modified: int, size: int, device: str) -> 
         reason = " ".join(str(problem).split())[:120]
         raise CheckpointError(f"{weights}: not a file of weights that can be read safely ({reason})") from problem
     state = _state(found, weights)
-    network = _varnet(state) if method == "fastmri-varnet" else _unet(state)
-    if network is None:
-        raise CheckpointError(f"{weights}: holds no weights of {method}; its names begin with {_some(state)}")
     try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as problem:
+        with torch.device("meta"):  # shapes alone decide the size: nothing is allocated for what a file merely claims
+            network = _varnet(state) if method == "fastmri-varnet" else _unet(state)
+        if network is None:
+            raise CheckpointError(f"{weights}: holds no weights of {method}; its names begin with {_some(state)}")
+        network.load_state_dict(state, strict=True, assign=True)
+    except (RuntimeError, OverflowError, TypeError, ValueError) as problem:
         reason = " ".join(str(problem).split())[:160]
         raise CheckpointError(f"{weights}: does not fit {method} ({reason})") from problem
     with weights.open("rb") as file:
@@ -110,7 +111,7 @@ def _state(found: Any, path: Path) -> dict[str, Tensor]:
 def _unet(state: Mapping[str, Tensor]) -> FastMRIUnet | None:
     first = state.get("down_sample_layers.0.layers.0.weight")
     last = state.get(f"up_conv.{_count(state, 'up_conv') - 1}.1.weight")
-    if first is None or last is None or first.ndim != 4 or first.shape[1] != 1 or last.shape[0] != 1:
+    if first is None or last is None or first.ndim != 4 or first.shape[1] != 1 or last.shape[:1] != (1,):
         return None
     return FastMRIUnet(1, 1, first.shape[0], _count(state, "down_sample_layers"))
 
@@ -118,7 +119,7 @@ def _unet(state: Mapping[str, Tensor]) -> FastMRIUnet | None:
 def _varnet(state: Mapping[str, Tensor]) -> FastMRIVarNet | None:
     one, maps = "cascades.0.model.unet.down_sample_layers", "sens_net.norm_unet.unet.down_sample_layers"
     first, second = (state.get(f"{where}.0.layers.0.weight") for where in (one, maps))
-    if first is None or second is None:
+    if first is None or second is None or first.ndim != 4 or second.ndim != 4:
         return None
     pools, sens_pools = _count(state, one), _count(state, maps)
     return FastMRIVarNet(_count(state, "cascades"), first.shape[0], pools, second.shape[0], sens_pools)

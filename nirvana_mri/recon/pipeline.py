@@ -109,7 +109,7 @@ def reconstruct_slices(
     before. The next slice of a file is read while one is reconstructed. Arguments and errors as for
     :func:`reconstruct`; what is wrong with a slice is raised when its turn comes, all else at once.
     """
-    _check(method, "sense" if keep_phase else combine, device)
+    _check(method, combine, keep_phase, device)
     numbers = _slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
@@ -177,12 +177,12 @@ def _solver(method: str, loaded: LoadedModel | None) -> Solver | None:
     return {"zero-filled": None, "sense": cg_sense, "wavelet": l1_wavelet}[method]
 
 
-def _check(method: str, combine: str, device: str) -> None:
+def _check(method: str, combine: str, keep_phase: bool, device: str) -> None:
     if method not in (*METHODS, *PEERS):
         raise UsageError(f"method is {method!r}; expected one of {', '.join((*METHODS, *PEERS))}")
     if combine not in COMBINE:
         raise UsageError(f"combine is {combine!r}; expected one of {', '.join(COMBINE)}")
-    if method in PEERS and combine != "rss":
+    if method in PEERS and (keep_phase or combine != "rss"):
         raise UsageError(f"method {method} gives magnitudes of root sums of squares alone; leave combine and phase out")
     try:
         torch.empty(0, device=device)

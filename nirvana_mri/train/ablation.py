@@ -19,8 +19,8 @@ from nirvana_mri.language.memory_page import memory_page
 from nirvana_mri.recon.checkpoint import load_model
 from nirvana_mri.recon.model import NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, make_example, subjects_of
-from nirvana_mri.train.index import read_index
+from nirvana_mri.train.data import Example, Subject, make_example, subjects_of
+from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.objective import ImageObjective
@@ -74,9 +74,10 @@ def ablate(base: TrainConfig, names: Sequence[str], seeds: int, progress: Progre
     if unknown:
         raise UsageError(f"arm is {unknown[0]!r}; expected among {', '.join(ARMS)}")
     names = [REFERENCE, *(name for name in ARMS if name in names and name != REFERENCE)]
-    manifest = _manifest(base)
+    index = read_index(base.data, base.index or base.out / INDEX, base.skip_bad)
+    manifest = _manifest(base, index)
     manifest.write(base.out / SPLIT)
-    tests = scored_examples(base, manifest)
+    tests = scored_examples(base, subjects_of(index, manifest.validation))
     rows = []
     for seed in range(seeds):
         for name in names:
@@ -90,8 +91,7 @@ def ablate(base: TrainConfig, names: Sequence[str], seeds: int, progress: Progre
     return found
 
 
-def _manifest(base: TrainConfig) -> Manifest:
-    index = read_index(base.data, base.index or base.out / INDEX, base.skip_bad)
+def _manifest(base: TrainConfig, index: Index) -> Manifest:
     if base.manifest is not None:
         manifest = read_manifest(base.manifest, index.entries)
     else:
@@ -101,10 +101,8 @@ def _manifest(base: TrainConfig) -> Manifest:
     return manifest
 
 
-def scored_examples(base: TrainConfig, manifest: Manifest) -> list[Example]:
+def scored_examples(base: TrainConfig, subjects: list[Subject]) -> list[Example]:
     """The same whole slices for every arm and seed: the held-out subjects in turn, other draws than validation's."""
-    index = read_index(base.data, base.index or base.out / INDEX, base.skip_bad)
-    subjects = subjects_of(index, manifest.validation)
     return [
         make_example(subjects[n % len(subjects)], np.random.default_rng([base.seed, 3, n]), base, whole=True)
         for n in range(TEST_EXAMPLES)

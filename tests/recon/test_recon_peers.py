@@ -124,12 +124,15 @@ def test_what_is_no_file_of_weights_is_one_line(tmp_path: Path, monkeypatch: pyt
     state = peer_varnet().state_dict()
     state.pop("cascades.1.dc_weight")
     torch.save(state, tmp_path / "e.pt")
+    claims = {"down_sample_layers.0.layers.0.weight": torch.zeros(1, 1, 1, 1).expand(10**9, 1, 3, 3)}
+    torch.save(claims | {"up_conv.0.1.weight": torch.zeros(1, 1, 1, 1)}, tmp_path / "f.pt")
     for name, method, says in (
         ("a", "fastmri-unet", "read safely"),
         ("b", "fastmri-unet", "read safely"),
         ("c", "fastmri-unet", "no tensors by name"),
         ("d", "fastmri-unet", "no weights of fastmri-unet"),
         ("e", "fastmri-varnet", "does not fit"),
+        ("f", "fastmri-unet", "does not fit"),  # a billion channels, stored as one number
     ):
         with pytest.raises(CheckpointError, match=says):
             load_peer(method, tmp_path / f"{name}.pt")

@@ -90,6 +90,7 @@ def test_a_mask_file_is_applied(scan: Scan, tmp_path: Path) -> None:
     [
         ({"method": "magic"}, "method is 'magic'"),
         ({"combine": "sum"}, "combine is 'sum'"),
+        ({"combine": "sum", "keep_phase": True}, "combine is 'sum'"),
         ({"device": "abacus"}, "device is 'abacus'"),
         ({"slices": range(2, 9)}, "expected at least one of 0 to 2"),
         ({"slices": []}, "expected at least one"),
