@@ -140,13 +140,19 @@ def test_more_steps_are_counted_from_the_first(config: TrainConfig) -> None:
 
 def test_the_best_is_the_step_with_the_highest_held_out_ssim(config: TrainConfig) -> None:
     """At a rate that ruins the weights the first validation is the best one."""
-    train(replace(config, learning_rate=0.03, warm_up=1, average=0.0))
+    ruin = replace(config, learning_rate=0.03, warm_up=1, average=0.0)
+    train(ruin)
     scores = {int(row["step"]): float(row["ssim"]) for row in _rows(config.out) if row["ssim"]}
     best, last = (nm.load_model(config.out / f"{name}.safetensors").training for name in ("best", "last"))
     assert set(scores) == {4, 8}
     assert best["metrics"]["step"] == best["steps"] == max(scores, key=lambda step: scores[step])
     assert best["metrics"]["ssim"] == pytest.approx(max(scores.values()))
     assert last["metrics"]["step"] == last["steps"] == 8
+    train(replace(ruin, resume=True, max_steps=12))
+    again = {int(row["step"]): float(row["ssim"]) for row in _rows(config.out) if row["ssim"]}
+    kept = nm.load_model(config.out / "best.safetensors").training
+    assert set(again) == {4, 8, 12}
+    assert kept["steps"] == max(again, key=lambda step: again[step]) != 12
 
 
 def test_the_split_is_written_down_and_taken_up(config: TrainConfig, tmp_path: Path) -> None:
@@ -190,8 +196,8 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     for chosen in (examples, *([each] for each in examples)):
         model = tiny_model()
         run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
-        engine = make_engine(config)
-        losses.append(_step(run, make_objective(config, model, engine.lowered), chosen, config, engine)["loss"])
+        engine, parted = make_engine(config), replace(config, micro=2)
+        losses.append(_step(run, make_objective(config, model, engine.lowered), chosen, parted, engine)["loss"])
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
 
 
