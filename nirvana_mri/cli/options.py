@@ -137,6 +137,16 @@ CombineOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+AdaptOption = Annotated[
+    int,
+    typer.Option(
+        "--adapt",
+        metavar="STEPS",
+        help="First let the model learn from this scan's own samples, so many steps at most (seconds each); used "
+        "only where it explains samples set aside better.",
+        rich_help_panel=MODEL,
+    ),
+]
 AccelerateOption = Annotated[
     float | None,
     typer.Option(

@@ -11,6 +11,7 @@ from nirvana_mri.cli.options import (
     MODEL,
     OUTPUT,
     AccelerateOption,
+    AdaptOption,
     AxesOption,
     CalibrationOption,
     CenterOption,
@@ -74,6 +75,7 @@ def reconstruct(
         ),
     ] = False,
     prewhiten: PrewhitenOption = True,
+    adapt: AdaptOption = 0,
     accelerate: AccelerateOption = None,
     mask: MaskOption = None,
     center_fraction: CenterOption = 0.08,
@@ -119,6 +121,7 @@ def reconstruct(
         combine=combine.value,
         keep_phase=keep_phase,
         prewhiten=prewhiten,
+        adapt=adapt,
         device=device,
     )
     reading = Reading(volume, encoding, calibration, axes, dataset, images)
@@ -154,7 +157,7 @@ def _run(scans: list[Path], out: Path, recipe: Recipe, reading: Reading, writing
 
 def _tell(outcome: Outcome) -> None:
     """One line about one scan."""
-    from nirvana_mri.io.writers.derivation import method_words, sampling_words
+    from nirvana_mri.io.writers.derivation import adaptation_words, method_words, sampling_words
 
     if outcome.error is not None:
         fail(describe(outcome.error))
@@ -169,6 +172,8 @@ def _tell(outcome: Outcome) -> None:
         stamp = volume.provenance["source"].get("kspace")
         words += f"; {stamp}" if stamp else ""
         say(f"wrote {outcome.job.out}: {words}; {volume.provenance['notice']}")
+        if adapted := adaptation_words(volume):
+            say(f"adapted to {outcome.job.scan.name}: {adapted}")
 
 
 def _sum_up(outcomes: list[Outcome], out: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import (
     AccelerateOption,
+    AdaptOption,
     AxesOption,
     CalibrationOption,
     CenterOption,
@@ -43,6 +44,7 @@ def report(
     model: ModelOption = "nano",
     method: MethodOption = Method.nirvana,
     weights: WeightsOption = None,
+    adapt: AdaptOption = 0,
     accelerate: AccelerateOption = None,
     mask: MaskOption = None,
     center_fraction: CenterOption = 0.08,
@@ -84,8 +86,9 @@ def report(
         for name in methods:
             bar.label(name)
             loads = chosen if name == method.value else model
+            steps = adapt if name == method.value else 0
             recipe = Recipe(
-                name, loads, accelerate, kind, center_fraction, seed, slices=wanted, combine="rss", device=device
+                name, loads, accelerate, kind, center_fraction, seed, slices=wanted, adapt=steps, device=device
             )
             volumes.append(recipe.apply(source, bar))
     warn(volumes[0].warnings, scan.name)

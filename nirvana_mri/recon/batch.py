@@ -42,15 +42,16 @@ class Recipe:
     combine: str = "rss"
     keep_phase: bool = False
     prewhiten: bool = True
+    adapt: int = 0
     device: str = "cpu"
 
     def apply(self, scan: Scan, progress: Progress | None = None) -> Volume:
         """The reconstruction of one scan."""
-        return reconstruct(scan, **self._settings(scan), progress=progress)
+        return reconstruct(scan, **self._settings(scan), progress=progress, adapting=progress)
 
-    def start(self, scan: Scan) -> tuple[Volume, Generator[NDArray[Any]]]:
+    def start(self, scan: Scan, adapting: Progress | None = None) -> tuple[Volume, Generator[NDArray[Any]]]:
         """The reconstruction of one scan, slice by slice, as :func:`reconstruct_slices` gives it."""
-        return reconstruct_slices(scan, **self._settings(scan))
+        return reconstruct_slices(scan, **self._settings(scan), adapting=adapting)
 
     def _settings(self, scan: Scan) -> dict[str, Any]:
         return {**asdict(self), "slices": pick_slices(self.slices, len(scan.kspace), scan.name)}
@@ -59,6 +60,8 @@ class Recipe:
         """What decides the output's voxels, JSON-ready: equal requests of one scan need no second run."""
         asked = asdict(self)
         del asked["device"]
+        if not self.adapt:
+            del asked["adapt"]
         own_mask = self.mask not in MASKS
         if own_mask:
             asked["mask"] = mask_file(self.mask).name
@@ -138,7 +141,7 @@ def _made(
     check_output(job.out, volumes=count, orientation_known=first.geometry.orientation_known, **writing.options)
     volumes: list[Volume] = []
     for scan in scans:
-        head, pictures = recipe.start(scan)
+        head, pictures = recipe.start(scan, progress)
         head = replace(head, provenance={**head.provenance, "request": request})
         total = len(head.voxels) * count
         with closing(pictures):

@@ -1,9 +1,9 @@
 """Scan in, Volume out: one slice at a time."""
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nirvana_mri.errors import ScanError, UsageError
+from nirvana_mri.recon.adapt import adapt as adapt_codecs
+from nirvana_mri.recon.adapt import spread_evenly
 from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.recon.peers import PEERS, Peer, load_peer
 from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of, zero_filled
 from nirvana_mri.recon.provenance import affine_of, provenance_of, warnings_of
-from nirvana_mri.recon.sampling import choose_sampling
+from nirvana_mri.recon.sampling import Sampling, choose_sampling
 from nirvana_mri.recon.stream import nothing, slices_of
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
@@ -44,8 +46,10 @@ def reconstruct(
     combine: str = "rss",
     keep_phase: bool = False,
     prewhiten: bool = True,
+    adapt: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    adapting: Progress | None = None,
 ) -> Volume:
     """Reconstruct a scan: float32 magnitudes ``[slice, ny, nx]`` (complex64 with ``keep_phase``), on the scan's
     intensity scale.
@@ -58,8 +62,9 @@ def reconstruct(
     prewhitened for everything but the plain root sum of squares, which shows them as they are; ``prewhiten=False``
     leaves the measurement out. ``model`` is a name, a path or a loaded model; None is the shipped ``nano``. The methods
     ``fastmri-unet`` and ``fastmri-varnet`` are other people's networks: ``model`` is the file of their weights, they
-    read the coils as measured, and give root-sum-of-squares magnitudes alone. ``progress(done, total)`` is called after
-    each slice.
+    read the coils as measured, and give root-sum-of-squares magnitudes alone. With ``adapt`` the model's codecs first
+    take so many steps at most on this scan's own samples (see :mod:`nirvana_mri.recon.adapt`); what came of it is in
+    the provenance. ``progress(done, total)`` is called after each slice, ``adapting(done, total)`` after each step.
 
     Raises UsageError for options that do not exist, ScanError for data that cannot be used, CheckpointError for a
     broken model.
@@ -76,7 +81,9 @@ def reconstruct(
         combine=combine,
         keep_phase=keep_phase,
         prewhiten=prewhiten,
+        adapt=adapt,
         device=device,
+        adapting=adapting,
     )
     voxels = np.empty(head.voxels.shape, head.voxels.dtype)
     with closing(pictures):
@@ -100,7 +107,9 @@ def reconstruct_slices(
     combine: str = "rss",
     keep_phase: bool = False,
     prewhiten: bool = True,
+    adapt: int = 0,
     device: str = "cpu",
+    adapting: Progress | None = None,
 ) -> tuple[Volume, Generator[NDArray[Any]]]:
     """(head, pictures): all that :func:`reconstruct` says of the volume, and its slices one at a time, made when asked
     for.
@@ -110,20 +119,28 @@ def reconstruct_slices(
     :func:`reconstruct`; what is wrong with a slice is raised when its turn comes, all else at once.
     """
     _check(method, combine, keep_phase, device)
+    _check_adapt(adapt, method)
     numbers = _slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
     peer = load_peer(method, weights_file(model), device) if method in PEERS else None
+    white = whitening_of(scan, device) if prewhiten else None
+    adaptation = None
+    if adapt and loaded is not None:
+        slices_seen = _learned_from(scan, numbers, sampling, white, device)
+        network, adaptation = adapt_codecs(loaded.model, slices_seen, adapt, seed, adapting)
+        loaded = replace(loaded, model=network)
     solver = None if sampling.complete or peer else _solver(method, loaded)
     combine = "sense" if keep_phase else combine
     plain = solver is None and combine == "rss"
-    white = whitening_of(scan, device) if prewhiten and not plain else None
+    white = None if plain else white
     size = min(scan.crop[0], scan.shape[2]), min(scan.crop[1], scan.shape[3])
     head = Volume(
         voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
         affine=affine_of(scan, numbers),
         mask=sampling.mask,
-        provenance=provenance_of(scan, method, loaded or peer, sampling, combine, white is not None),
+        provenance=provenance_of(scan, method, loaded or peer, sampling, combine, white is not None)
+        | ({} if adaptation is None else {"adaptation": asdict(adaptation)}),
         name=scan.name,
         slices=tuple(numbers),
         orientation_known=scan.geometry.orientation_known,
@@ -156,17 +173,40 @@ class _Work:
 
     @torch.inference_mode()
     def picture(self, number: int, kspace: NDArray[Any]) -> NDArray[Any]:
-        try:
+        with _named(number):
             if self.peer is not None:
                 return self.peer.restored(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
             if self.solver is None and self.combine == "rss":
                 return zero_filled(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
             problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
-        except ScanError as found:
-            raise ScanError(f"slice {number}: {found}") from found
         image = problem.operator.adjoint(problem.data) if self.solver is None else self.solver(problem)
         finished = problem.finish_complex(image) if self.keep_phase else problem.finish(image, self.combine)
         return np.ascontiguousarray(finished.cpu().numpy())
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """What is wrong with a slice says which."""
+    try:
+        yield
+    except ScanError as found:
+        raise ScanError(f"slice {number}: {found}") from found
+
+
+def _learned_from(
+    scan: Scan, numbers: Sequence[int], sampling: Sampling, white: Whitening | None, device: str
+) -> list[SliceProblem]:
+    """A few slices to adapt to, spread over those that are wanted. Raises: UsageError where nothing was left out."""
+    if sampling.complete:
+        raise UsageError(
+            "adapt is for undersampled scans, and this one is complete; add accelerate, or leave adapt out"
+        )
+    filled = numbers if scan.raw else [number for number in numbers if scan.kspace[number].any()]
+    problems = []
+    for number in (filled[place] for place in spread_evenly(len(filled))):
+        with _named(number):
+            problems.append(prepare_slice(scan.kspace[number], sampling.mask, scan.crop, device, white))
+    return problems
 
 
 def _solver(method: str, loaded: LoadedModel | None) -> Solver | None:
@@ -188,6 +228,13 @@ def _check(method: str, combine: str, keep_phase: bool, device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:
         raise UsageError(f"device is {device!r}, which this machine's torch cannot use; try cpu") from problem
+
+
+def _check_adapt(adapt: int, method: str) -> None:
+    if adapt < 0:
+        raise UsageError(f"adapt is {adapt}; expected a number of steps, or 0 for none")
+    if adapt and method != "nirvana":
+        raise UsageError(f"adapt is for method nirvana; {method} has nothing that adapts")
 
 
 def _slice_numbers(scan: Scan, slices: Sequence[int] | None) -> list[int]:

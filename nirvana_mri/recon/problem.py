@@ -1,7 +1,7 @@
 """One slice, made ready: what every combined-image method is given, and how its image becomes a picture."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,18 @@ class SliceProblem:
     def sigma(self) -> float:
         """Standard deviation of the complex noise in one sample of one coil, on the problem's scale."""
         return math.sqrt(self.noise / self.coils)
+
+    def rows(self, top: int, count: int) -> "SliceProblem":
+        """A strip of a problem in hybrid space: each row is a problem of its own, so nothing is approximated."""
+        keep = slice(top, top + count)
+        return replace(
+            self,
+            data=self.data[:, keep].contiguous(),
+            operator=SenseOperator(self.operator.maps[:, keep].contiguous(), self.operator.mask),
+            certainty=self.certainty[keep].contiguous(),
+            brightness=None if self.brightness is None else self.brightness[keep].contiguous(),
+            crop=(count, self.crop[1]),
+        )
 
     def finish(self, image: Complex[Tensor, "ny nx"], combine: str = "rss") -> Tensor:
         """The picture on the scan's intensity scale, cropped: float ``[ny nx]``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nirvana_mri.io.writers.derivation import sampling_words
+from nirvana_mri.io.writers.derivation import adaptation_words, sampling_words
 from nirvana_mri.report.inspect import Inspection
 from nirvana_mri.report.numbers import number_ranges
 from nirvana_mri.volume import Volume
@@ -46,6 +46,7 @@ def reconstruction_facts(volume: Volume) -> Facts:
     rows = [
         ("method", str(made.get("method"))),
         ("model", model),
+        ("adapted", adaptation_words(volume)),
         ("sampling", sampling_words(volume)),
         ("slices", number_ranges(volume.slices)),
         ("voxels", f"{_by(volume.voxels.shape)}, {'complex' if volume.voxels.dtype.kind == 'c' else 'magnitude'}"),

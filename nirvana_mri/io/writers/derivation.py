@@ -122,8 +122,23 @@ def method_words(volume: Volume) -> str:
     """Method and, where there is one, the model with a short hash."""
     made = volume.provenance
     sha256 = made.get("model_sha256")
-    model = f" (model {made.get('model')} {str(sha256)[:HASH_DIGITS]})" if sha256 else ""
+    adapted = ", adapted to this scan" if (made.get("adaptation") or {}).get("kept") else ""
+    model = f" (model {made.get('model')} {str(sha256)[:HASH_DIGITS]}{adapted})" if sha256 else ""
     return f"{made.get('method', 'unknown method')}{model}"
+
+
+def adaptation_words(volume: Volume) -> str:
+    """What adapting the model to the scan brought, on samples set aside, and what it cost; empty where none was."""
+    came = volume.provenance.get("adaptation")
+    if not came:
+        return ""
+    change = 100 * (came["after"] / came["before"] - 1)
+    verdict = (
+        f"codecs of step {came['best']} used" if came["kept"] else "too uncertain a gain: the model used as it was"
+    )
+    fell = f"{came['before']:.4g} -> {came['after']:.4g} ({change:+.1f} %)"
+    cost = f"in {came['steps']} steps, {came['seconds']:.0f} s"
+    return f"error on {came['columns']} columns set aside {fell}, p {came['p_value']:.2g}, {cost}; {verdict}"
 
 
 def sampling_words(volume: Volume) -> str:
