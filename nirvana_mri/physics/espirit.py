@@ -16,10 +16,10 @@ COARSE = 4  # eigenvectors are first found on a grid this many times coarser, th
 
 
 def estimate_maps(
-    calibration: Complex[Tensor, "coil ky kx"], shape: tuple[int, int]
-) -> tuple[Complex[Tensor, "coil ny nx"], Float[Tensor, "ny nx"]]:
+    calibration: Complex[Tensor, "coil ky kx"], shape: tuple[int, int], rows: slice = slice(None)
+) -> tuple[Complex[Tensor, "coil rows nx"], Float[Tensor, "rows nx"]]:
     """Coil maps for a picture of ``shape`` (ny, nx), of unit RSS everywhere, never cropped to zero, and their
-    certainty.
+    certainty; of a strip of its ``rows`` the same numbers (to rounding) for less work.
 
     The certainty is ESPIRiT's eigenvalue: near 1 where one set of maps explains the calibration data, small where there
     is only noise. BART's ``ecalib`` cuts its maps where it falls below 0.8; here the maps stay whole, and a method may
@@ -32,15 +32,16 @@ def estimate_maps(
     """
     low = low_resolution(calibration, shape)
     if calibration.shape[0] == 1 or min(calibration.shape[1:]) < 3:
-        return unit_norm(low), torch.ones(shape, dtype=low.real.dtype, device=low.device)
+        maps = unit_norm(low[:, rows])
+        return maps, torch.ones_like(maps[0].real)
     kernels = signal_kernels(calibration)
     coarse = (_coarse(shape[0]), _coarse(shape[1]))
     start = low_resolution(calibration, coarse)
     vectors = power_iterate(_to_grid(kernels, coarse), start, steps=20)
-    vectors, certainty = _refine(kernels, _nearest(vectors, shape))
-    phase = combine(low, vectors)
+    vectors, certainty = _refine(kernels, _nearest(vectors, shape), rows)
+    phase = combine(low[:, rows], vectors)
     size = phase.abs()
-    floor = size.max() * 1e-9
+    floor = rss(low).max() * 1e-9  # of the whole picture, whichever rows are wanted
     turn = torch.where(size > floor, phase / size.clamp_min(floor), torch.ones_like(phase))
     return vectors * turn, certainty
 
@@ -86,18 +87,21 @@ def _coarse(n: int) -> int:
 
 
 def _refine(
-    kernels: Complex[Tensor, "coil coil ty tx"], vectors: Complex[Tensor, "coil ny nx"]
-) -> tuple[Complex[Tensor, "coil ny nx"], Float[Tensor, "ny nx"]]:
+    kernels: Complex[Tensor, "coil coil ty tx"], vectors: Complex[Tensor, "coil ny nx"], rows: slice
+) -> tuple[Complex[Tensor, "coil rows nx"], Float[Tensor, "rows nx"]]:
     """Sharpen nearly right eigenvectors on the fine grid; and their eigenvalues. By a few rows at a time: the matrices
     of a whole picture would be a hundred times its size.
     """
     shape = (vectors.shape[1], vectors.shape[2])
-    refined, values = torch.empty_like(vectors), torch.empty(shape, dtype=vectors.real.dtype, device=vectors.device)
-    for first in range(0, shape[0], ROWS):
-        rows = slice(first, min(first + ROWS, shape[0]))
-        matrices = _to_grid(kernels, shape, rows)
-        refined[:, rows] = power_iterate(matrices, vectors[:, rows], steps=3)
-        values[rows] = rss(torch.einsum("cdyx,dyx->cyx", matrices, refined[:, rows])).clamp(0, 1)
+    top, end, _ = rows.indices(shape[0])
+    refined = torch.empty_like(vectors[:, rows])
+    values = torch.empty_like(refined[0].real)
+    for first in range(top, end, ROWS):
+        few = slice(first, min(first + ROWS, end))
+        here = slice(few.start - top, few.stop - top)
+        matrices = _to_grid(kernels, shape, few)
+        refined[:, here] = power_iterate(matrices, vectors[:, few], steps=3)
+        values[here] = rss(torch.einsum("cdyx,dyx->cyx", matrices, refined[:, here])).clamp(0, 1)
     return refined, values
 
 

@@ -96,3 +96,15 @@ def test_agrees_with_bart_on_a_real_brain(lines, shared_data: Path, tmp_path: Pa
     torch.testing.assert_close(rss(maps), torch.ones(ny, nx), rtol=1e-4, atol=1e-4)  # also where BART's are cut to zero
     assert (certainty - eigenvalue)[sure].abs().quantile(0.9) < 0.05
     assert torch.corrcoef(torch.stack([certainty.flatten(), eigenvalue.flatten()]))[0, 1] > 0.98
+
+
+def test_maps_of_a_strip_are_rows_of_the_whole() -> None:
+    """Also where the strip does not begin at a multiple of the rows that are worked on at once."""
+    block = torch.randn(4, 20, 18, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    maps, certainty = estimate_maps(block, (70, 40))
+    for rows in (slice(13, 50), slice(60, 70), slice(0, 5)):
+        strip, share = estimate_maps(block, (70, 40), rows)
+        torch.testing.assert_close(strip, maps[:, rows], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(share, certainty[rows], atol=1e-5, rtol=1e-5)
+    single, _ = estimate_maps(block[:1], (70, 40), slice(13, 50))
+    torch.testing.assert_close(single, estimate_maps(block[:1], (70, 40))[0][:, 13:50])
