@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from nirvana_mri.errors import DataError, ScanError
@@ -137,31 +137,57 @@ def prepare_slice(
         raw = whiten(raw, white.matrix)
     rows, columns = calibration_region(mask)
     if sampled.ndim == 1:
-        data, keep = _to_hybrid(raw, crop[0])
+        data, keep = to_hybrid(raw, crop[0])
         block = data[..., columns]
         block = fft1c(block, dim=-2) if block.numel() else block
     else:
         data, keep = raw, raw.shape[1]
         block = raw[:, rows, columns]
+    require_calibration(block, mask)
+    noise = _noise(raw, sampled, exponent, white)
+    crop = (min(crop[0], keep), min(crop[1], raw.shape[2]))
+    return assemble(data, block, sampled, noise, exponent, (keep, raw.shape[2]), crop, white)
+
+
+def assemble(
+    data: Complex[Tensor, "coil rows nx"],
+    calibration: Complex[Tensor, "coil ky kx"],
+    mask: Bool[Tensor, "*mask"],
+    noise: float,
+    exponent: int,
+    shape: tuple[int, int],
+    crop: tuple[int, int],
+    white: Whitening | None = None,
+    rows: slice = slice(None),
+) -> SliceProblem:
+    """Compress the coils and estimate maps: the problem of a slice, or of a strip of its hybrid space.
+
+    ``data`` holds the ``rows`` of a picture of ``shape`` (ny, nx), ``calibration`` the measured centre of its k-space,
+    both divided by ``2**exponent``.
+    """
+    block = central(calibration)
+    matrix = compression_matrix(block, CALIBRATION_ENERGY, MOST_VIRTUAL_COILS)
+    maps, certainty = estimate_maps(compress(block, matrix), shape, rows)
+    return SliceProblem(
+        data=compress(data, matrix),
+        operator=SenseOperator(maps, mask),
+        certainty=certainty,
+        calibration=(block.shape[1], block.shape[2]),
+        noise=noise,
+        coils=data.shape[0],
+        scale=math.ldexp(1.0, exponent),
+        crop=crop,
+        brightness=None if white is None else rss(compress(maps, white.inverse @ matrix.mH)),
+    )
+
+
+def require_calibration(block: Tensor, mask: np.ndarray) -> None:
+    """ScanError where the mask leaves no calibration region."""
     if not block.numel():
         raise ScanError(
             f"the mask {tuple(mask.shape)} leaves out the centre of k-space, from which coil maps are estimated; "
             "use a mask with calibration lines, or method zero-filled"
         )
-    block = _central(block)
-    matrix = compression_matrix(block, CALIBRATION_ENERGY, MOST_VIRTUAL_COILS)
-    maps, certainty = estimate_maps(compress(block, matrix), (keep, raw.shape[2]))
-    return SliceProblem(
-        data=compress(data, matrix),
-        operator=SenseOperator(maps, sampled),
-        certainty=certainty,
-        calibration=(block.shape[1], block.shape[2]),
-        noise=_noise(raw, sampled, exponent, white),
-        coils=raw.shape[0],
-        scale=math.ldexp(1.0, exponent),
-        crop=(min(crop[0], keep), min(crop[1], raw.shape[2])),
-        brightness=None if white is None else rss(compress(maps, white.inverse @ matrix.mH)),
-    )
 
 
 def zero_filled(
@@ -172,7 +198,7 @@ def zero_filled(
     Arguments and errors as for :func:`prepare_slice`, without the calibration region.
     """
     raw, sampled, exponent = _measured(kspace, mask, device)
-    coil_images = ifft1c(_to_hybrid(raw, crop[0])[0]) if sampled.ndim == 1 else ifft2c(raw)
+    coil_images = ifft1c(to_hybrid(raw, crop[0])[0]) if sampled.ndim == 1 else ifft2c(raw)
     size = (min(crop[0], coil_images.shape[-2]), min(crop[1], coil_images.shape[-1]))
     return centre_crop(rss(coil_images), size) * math.ldexp(1.0, exponent)
 
@@ -185,11 +211,15 @@ def _measured(kspace: np.ndarray, mask: np.ndarray, device: torch.device | str) 
     sampled = torch.from_numpy(np.ascontiguousarray(mask)).to(device)
     raw = torch.from_numpy(np.ascontiguousarray(kspace)).to(device)
     raw = torch.where(sampled, raw, torch.zeros((), dtype=raw.dtype, device=raw.device))
-    peak = float(torch.view_as_real(raw).abs().max())
+    exponent = exponent_of(float(torch.view_as_real(raw).abs().max()))
+    return raw * math.ldexp(1.0, -exponent), sampled, exponent
+
+
+def exponent_of(peak: float) -> int:
+    """The power of two that a slice is divided by; ScanError where its largest measured sample cannot be one."""
     if not (0 < peak < math.inf):
         raise ScanError(f"largest measured sample is {peak}; expected a finite value above 0; is the mask inverted?")
-    exponent = math.frexp(peak)[1]
-    return raw * math.ldexp(1.0, -exponent), sampled, exponent
+    return math.frexp(peak)[1]
 
 
 def _noise(raw: Tensor, sampled: Tensor, exponent: int, white: Whitening | None) -> float:
@@ -201,16 +231,16 @@ def _noise(raw: Tensor, sampled: Tensor, exponent: int, white: Whitening | None)
     return shown if white is None else min(shown, math.ldexp(white.energy, -2 * exponent))
 
 
-def _to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:
+def to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:
     """Transform the readout and crop its oversampling: exact, because every measured column has its whole readout."""
     hybrid = ifft1c(kspace, dim=-2)
     keep = min(rows, hybrid.shape[-2])
     return centre_crop(hybrid, (keep, hybrid.shape[-1])).contiguous(), keep
 
 
-def _central(block: Tensor) -> Tensor:
+def central(block: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
     """At most CALIBRATION_LINES a side about zero frequency at n // 2, which stays at n // 2."""
-    for dim in (-2, -1):
+    for dim in dims:
         n = block.shape[dim]
         keep = min(n, CALIBRATION_LINES)
         block = block.narrow(dim, n // 2 - keep // 2, keep)
