@@ -141,10 +141,10 @@ class Bar:
         self._task = self._bars.add_task(label, total=None)
         self._began = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
         if sys.stderr.isatty() and time.monotonic() - self._began > PATIENCE:
             self._bars.start()
-        self._bars.update(self._task, completed=done, total=total)
+        self._bars.update(self._task, completed=done, total=total, description=label)
 
     def label(self, text: str) -> None:
         """Begin anew under another name."""

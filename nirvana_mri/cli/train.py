@@ -34,6 +34,10 @@ IndexOption = Annotated[
         "--index", metavar="FILE", help="Remember there what the data hold (else in --out); runs may share it."
     ),
 ]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Keep scans there in hybrid space (patient data): strips read faster."),
+]
 PairsOption = Annotated[
     Path | None,
     typer.Option("--text", metavar="FILE", help='Stage encoder: .jsonl of {"file", "slice", "prompt", "response"}.'),
@@ -75,6 +79,7 @@ def train(
     held_out: HeldOutOption = None,
     manifest: ManifestOption = None,
     index: IndexOption = None,
+    cache: CacheOption = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out files that cannot be used; name them.")
     ] = False,
@@ -118,6 +123,7 @@ def train(
         held_out=tuple(held_out or ()),
         manifest=manifest,
         index=index,
+        cache=cache,
         skip_bad=skip_bad,
         emphasis=tuple(emphasis or ()),
         anatomy=tuple(anatomy or ()),
@@ -142,13 +148,20 @@ def train(
             if not began:
                 bar.label("training")
             began = True
-            bar(step, total)
+            pace = f"{row['slices_per_second']:.1f} slices/s, {row['waiting']:.0%} of it waiting for data"
+            bar(step, total, f"training, {pace}")
             if "answer_loss" in row:
                 words = f"held out {row['answer_loss']:.4f} nats per token"
-                say(f"step {step}: loss {row['loss']:.4f}, {words}")
+                say(f"step {step}: loss {row['loss']:.4f}, {words} ({pace})")
             if "ssim" in row:
-                say(f"step {step}: loss {row['loss']:.4f}, held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB")
+                words = f"held out SSIM {row['ssim']:.4f}, PSNR {row['psnr']:.2f} dB"
+                say(f"step {step}: loss {row['loss']:.4f}, {words} ({pace})")
 
         model = run(config, show, bar)
+    if config.leads and cache is not None:
+        from nirvana_mri.train.cache import HybridCache
+
+        files, size = HybridCache(cache).size()
+        say(f"{cache} keeps {files} scans in {size / 1e9:.2f} GB; they are patient data: delete it when done")
     if config.leads:
         say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")

@@ -19,12 +19,13 @@ from nirvana_mri.language.memory_page import memory_page
 from nirvana_mri.recon.checkpoint import load_model
 from nirvana_mri.recon.model import NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Subject, make_example, subjects_of
+from nirvana_mri.train.data import Example, make_example
 from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.objective import ImageObjective
 from nirvana_mri.train.outputs import BEST, INDEX, LAST
+from nirvana_mri.train.subjects import Subject, subjects_of
 
 REFERENCE = "full"
 TEST_EXAMPLES = 48

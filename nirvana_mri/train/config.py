@@ -12,7 +12,7 @@ STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
-    *("data", "out", "index", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
+    *("data", "out", "index", "cache", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
     *("workers", "threads", "device", "devices", "micro", "logs", "patience"),
 )
 
@@ -45,11 +45,12 @@ class TrainConfig:
 
     ``data`` is a folder (or one file) of fully sampled fastMRI-style scans (.h5) and of pictures (.nii, .nii.gz, .npy),
     whose k-space is then simulated on the fly and so stamped; ``index`` (without it, one in ``out``) remembers what it
-    holds, and ``skip_bad`` leaves out what cannot be used. ``rows`` is the height in pixels of the strip of each slice
-    that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of which
-    ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several need the
-    extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and
-    weights stay in float32.
+    holds, and ``skip_bad`` leaves out what cannot be used. ``cache`` is a folder that keeps scans in hybrid space, so
+    that a strip is read without the rest; examples are the same. ``rows`` is the height in pixels of the strip of each
+    slice that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of
+    which ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several
+    need the extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms,
+    losses and weights stay in float32.
 
     ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
     of one that ``start_from`` names they stay as they are.
@@ -91,6 +92,7 @@ class TrainConfig:
     precision: str = "fp32"
     resume: bool = False
     index: Path | None = None
+    cache: Path | None = None
     manifest: Path | None = None
     skip_bad: bool = False
     start_from: str | None = None

@@ -4,10 +4,7 @@ nothing.
 
 import logging
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,29 +13,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nirvana_mri.errors import DataError
-from nirvana_mri.io.nifti import read_image_volume
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.masks import make_mask
 from nirvana_mri.physics.sampling import apply_within
 from nirvana_mri.physics.sense import SenseOperator
-from nirvana_mri.physics.simulate import Simulation, simulate_slice
-from nirvana_mri.recon.open import open_scan
+from nirvana_mri.recon.hybrid import prepare_hybrid
 from nirvana_mri.recon.problem import SliceProblem, centre_crop, prepare_slice
-from nirvana_mri.scan import Scan
-from nirvana_mri.train.augment import SMALLEST, vary_picture
+from nirvana_mri.train.augment import SMALLEST
 from nirvana_mri.train.config import MaskRecipe, TrainConfig
 from nirvana_mri.train.exchange import Answers, Exchange, Known
-from nirvana_mri.train.index import Entry, Index
-from nirvana_mri.train.lesions import Lesion, insert_lesions
+from nirvana_mri.train.index import Entry
+from nirvana_mri.train.subjects import FullSlice, Subject
 
-SCANS_KEPT, PICTURES_KEPT = 4096, 32  # opened files that a process keeps; pictures stay in memory
 PLANAR = ("poisson",)  # masks of the whole plane, which leave no hybrid space to cut strips from
 OBJECT = 0.1  # of the brightest pixel: what lies above counts as the object
 TINY = 1e-12
 MOST_BAD = 20  # slices in a row that cannot be read, before that is an error
-LEAST_SIGNAL = 0.25  # a slice whose mean is below this share of the volume's best slice is mostly air
-SIMULATED_COILS = (1, 2, 4, 6, 8, 8, 10, 12, 16)
 LARGEST_2D = 160  # pixels a side of simulated examples whose mask needs the whole plane
 
 
@@ -70,80 +61,6 @@ class Example:
             brightness=None if problem.brightness is None else problem.brightness.to(device),
         )
         return replace(self, problem=moved, target=self.target.to(device))
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One file of the index; what it holds is read when it is asked for."""
-
-    path: Path
-    entry: Entry
-
-    @property
-    def name(self) -> str:
-        return self.entry.name
-
-    def measure(
-        self, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None, lesions: bool = False
-    ) -> "FullSlice":
-        """One fully sampled slice; of pictures, a varied one (of that matrix, if it can be; with lesions of ours if
-        wanted) seen by coils that never were.
-        """
-        if self.entry.is_scan:
-            scan = _scan(self.path)
-            number = int(draw.integers(scan.shape[0]))
-            return FullSlice(scan.kspace[number], scan.acquired, scan.crop, number)
-        image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest, matrix)
-        image, inserted = insert_lesions(image, draw) if lesions else (image, ())
-        coils = int(draw.choice(SIMULATED_COILS))
-        noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
-        settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
-        peak = float(image.abs().max()) if inserted else 1.0
-        kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=peak).numpy()
-        acquired = np.ones(kspace.shape[-1], dtype=bool)
-        crop = (kspace.shape[1], kspace.shape[2])
-        return FullSlice(kspace, acquired, crop, noise_energy=coils * (noise * peak) ** 2, lesions=inserted)
-
-
-@lru_cache(maxsize=SCANS_KEPT)
-def _scan(path: Path) -> Scan:
-    """An opened scan: a few kilobytes, its k-space still in the file."""
-    return open_scan(path)
-
-
-@lru_cache(maxsize=PICTURES_KEPT)
-def _pictures(path: Path) -> np.ndarray:
-    """All of a volume of pictures, float32 ``[slice ny nx]``."""
-    return np.abs(read_image_volume(path)[0]).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class FullSlice:
-    """k-space complex64 ``[coil ny nx]``, what of it was acquired, the crop of the picture; of a scan its number, of
-    what is simulated the noise energy and the lesions put in.
-
-    A simulated picture brings its own noise, which an estimate from k-space would take for the coils'.
-    """
-
-    kspace: np.ndarray
-    acquired: np.ndarray
-    crop: tuple[int, int]
-    number: int | None = None
-    noise_energy: float | None = None
-    lesions: tuple[Lesion, ...] = ()
-
-
-def pick_slice(pictures: np.ndarray, isotropic: bool, draw: np.random.Generator) -> np.ndarray:
-    """One slice with something in it; of isotropic volumes two in five are cut across another axis."""
-    axis = int(draw.choice([0, 1, 2], p=[0.6, 0.2, 0.2])) if isotropic else 0
-    content = pictures.mean(axis=tuple(other for other in range(3) if other != axis))
-    return np.take(pictures, int(draw.choice(np.flatnonzero(content >= LEAST_SIGNAL * content.max()))), axis)
-
-
-def subjects_of(index: Index, names: Iterable[str]) -> list[Subject]:
-    """The subjects of these names, in the index's order."""
-    wanted = set(names)
-    return [Subject(index.folder / entry.file, entry) for entry in index.entries if entry.name in wanted]
 
 
 @dataclass(frozen=True)
@@ -226,15 +143,15 @@ def make_example(
     """
     recipe = config.masks
     kind = _draw_kind(recipe, draw) if plan is None else plan.kind
-    planar = kind in PLANAR
-    largest, matrix = LARGEST_2D if planar else config.largest, None if plan is None else plan.matrix
+    largest, matrix = LARGEST_2D if kind in PLANAR else config.largest, None if plan is None else plan.matrix
     full = subject.measure(draw, largest, matrix, lesions=answers is not None)
-    mask = apply_within(draw_mask(recipe, kind, full.kspace.shape[-2:], draw), full.acquired)
-    problem = prepare_slice(full.kspace, mask, full.crop)
+    mask = apply_within(draw_mask(recipe, kind, full.shape[1:], draw), full.acquired)
+    if mask.ndim == 1:
+        problem, target, rows = _strip(full, mask, None if whole or answers is not None else config.rows, draw)
+    else:
+        problem, target, rows = *_plane(full, mask), slice(None)
     if full.noise_energy is not None:
         problem = replace(problem, noise=full.noise_energy / problem.scale**2)
-    complete = torch.from_numpy(np.where(full.acquired, full.kspace, 0).astype(np.complex64)) / problem.scale
-    target = centre_crop(rss(ifft2c(complete)), problem.crop)
     data_range = float(target.max())
     known = Known(
         name=subject.name,
@@ -242,16 +159,32 @@ def make_example(
         simulated=not subject.entry.is_scan,
         mask=kind,
         acceleration=float(np.broadcast_to(full.acquired, mask.shape).sum() / mask.sum()),
-        coils=full.kspace.shape[0],
+        coils=full.shape[0],
         snr=float(target[target > OBJECT * data_range].mean()) / (problem.sigma / math.sqrt(2) + TINY),
         matrix=(target.shape[0], target.shape[1]),
         lesions=full.lesions,
     )
-    if answers is not None:
-        return Example(problem, target, data_range, known, answers.of(known, draw))
-    if not (whole or planar):
-        problem, target = cut_rows(problem, target, config.rows, draw)
-    return Example(problem, target, data_range, known)
+    exchange = None if answers is None else answers.of(known, draw)
+    return Example(problem, target[rows].contiguous(), data_range, known, exchange)
+
+
+def _strip(
+    full: FullSlice, mask: np.ndarray, height: int | None, draw: np.random.Generator
+) -> tuple[SliceProblem, Tensor, slice]:
+    """The problem of some rows (None: of all), the whole target on the problem's scale, and which rows."""
+    hybrid = full.hybrid()
+    target = torch.from_numpy(np.array(hybrid.target))
+    rows = slice(None) if height is None else draw_rows(target, height, draw)
+    problem = prepare_hybrid(hybrid, mask, rows)
+    return problem, target * (math.ldexp(1.0, hybrid.exponent) / problem.scale), rows
+
+
+def _plane(full: FullSlice, mask: np.ndarray) -> tuple[SliceProblem, Tensor]:
+    """The problem of a mask of the whole plane, and its target."""
+    kspace = full.kspace()
+    problem = prepare_slice(kspace, mask, full.crop)
+    complete = torch.from_numpy(np.where(full.acquired, kspace, np.complex64(0))) / problem.scale
+    return problem, centre_crop(rss(ifft2c(complete)), problem.crop)
 
 
 def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
@@ -262,22 +195,12 @@ def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.ra
     return make_mask(kind, (shape[0], shape[1]), acceleration, fraction, int(draw.integers(2**31)))
 
 
-def cut_rows(
-    problem: SliceProblem, target: Tensor, rows: int, draw: np.random.Generator
-) -> tuple[SliceProblem, Tensor]:
-    """A strip of hybrid-space rows: each row is a problem of its own, so nothing is approximated."""
+def draw_rows(target: Tensor, height: int, draw: np.random.Generator) -> slice:
+    """A strip of so many rows (all, of a picture with no more), where the target is bright more often than not."""
     ny = target.shape[0]
-    if ny <= rows:
-        return problem, target
+    if ny <= height:
+        return slice(None)
     content = target.mean(1).numpy()
     middle = int(draw.choice(ny, p=content / content.sum()))
-    keep = slice(top := int(np.clip(middle - rows // 2, 0, ny - rows)), top + rows)
-    operator = SenseOperator(problem.operator.maps[:, keep].contiguous(), problem.operator.mask)
-    strip = replace(
-        problem,
-        data=problem.data[:, keep].contiguous(),
-        operator=operator,
-        certainty=problem.certainty[keep].contiguous(),
-        crop=(rows, problem.crop[1]),
-    )
-    return strip, target[keep].contiguous()
+    top = int(np.clip(middle - height // 2, 0, ny - height))
+    return slice(top, top + height)

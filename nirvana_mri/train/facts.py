@@ -6,9 +6,9 @@ from typing import Any
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train.augment import SMALLEST
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import SIMULATED_COILS, Subject
 from nirvana_mri.train.manifest import Manifest
 from nirvana_mri.train.state import Run
+from nirvana_mri.train.subjects import SIMULATED_COILS, Subject
 
 
 def training_facts(config: TrainConfig, manifest: Manifest, training: list[Subject]) -> dict[str, Any]:

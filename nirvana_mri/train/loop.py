@@ -18,8 +18,9 @@ from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+from nirvana_mri.train.cache import HybridCache
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
+from nirvana_mri.train.data import Example, Examples
 from nirvana_mri.train.engine import Engine, make_engine
 from nirvana_mri.train.exchange import Answers, read_answers
 from nirvana_mri.train.facts import training_facts
@@ -27,11 +28,12 @@ from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.objective import Objective, make_objective
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
+from nirvana_mri.train.pace import RECENT, Pace
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, resume
+from nirvana_mri.train.subjects import Subject, subjects_of
 from nirvana_mri.train.validation import count_of, validate, validation_examples
 
-RECENT = 50  # steps whose mean loss is shown
 PATIENCE = 60.0  # seconds after which a checkpoint is due, however few steps they were
 Progress = Callable[[int, int, dict[str, float]], None]
 
@@ -43,8 +45,9 @@ def train(
 
     Leaves in ``config.out``: ``last.safetensors`` and ``best.safetensors`` (averaged weights as they are at the end,
     and where held-out SSIM was highest; ``reconstruct --model`` takes either), ``state.safetensors`` (to resume),
-    ``metrics.csv`` (a row a step), ``validation/`` (a picture each time), ``index.json`` and ``manifest.json`` (what
-    the data hold, and who is on which side). Where nothing can be held out, best is last, and a warning says so.
+    ``metrics.csv`` (a row a step, with the seconds that it waited for its examples), ``validation/`` (a picture each
+    time), ``index.json`` and ``manifest.json`` (what the data hold, and who is on which side). Where nothing can be
+    held out, best is last, and a warning says so.
     ``indexing`` is told of the files looked at.
 
     Raises DataError for unusable data or a patient on two sides, CheckpointError for a run that cannot be resumed, and
@@ -56,7 +59,10 @@ def train(
     with engine.ahead():
         index = read_index(config.data, config.index or config.out / INDEX, config.skip_bad, indexing)
     manifest = _manifest(config, index)
-    training, held_out = (subjects_of(index, names) for names in (manifest.training, manifest.validation))
+    cache = None if config.cache is None else HybridCache(config.cache)
+    training, held_out = (subjects_of(index, names, cache) for names in (manifest.training, manifest.validation))
+    if cache is not None:
+        cache.require_room(subject.entry for subject in training + held_out)
     if not held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
     model = _initial_model(config, manifest).to(engine.device)
@@ -155,10 +161,12 @@ def _steps(
     validation = validation_examples(data.held_out, config, engine, data.answers)
     learner = engine.spread(objective)
     recent: deque[float] = deque(maxlen=RECENT)
+    pace = Pace()
     kept_at = time.monotonic()
-    for examples in _stream(data, config, run.step, engine):
-        row = _step(run, learner, examples, config, engine)
+    for examples in pace.over(_stream(data, config, run.step, engine)):
+        row = _step(run, learner, examples, config, engine) | {"waited": round(pace.waited, 4)}
         recent.append(row["loss"])
+        pace.stepped()
         done = run.step == config.max_steps
         if data.held_out and (run.step % config.validate_every == 0 or done):
             scores = validate(run, objective, validation, count_of(data.held_out), engine, outputs.picture())
@@ -173,7 +181,8 @@ def _steps(
             outputs.checkpoint()
             kept_at = time.monotonic()
         if progress is not None and engine.first:
-            progress(run.step, config.max_steps, row | {"loss": sum(recent) / len(recent)})
+            speed = {"slices_per_second": pace.steps_per_second * config.batch, "waiting": pace.waiting}
+            progress(run.step, config.max_steps, row | speed | {"loss": sum(recent) / len(recent)})
         if done:
             break
     outputs.close(validated=bool(data.held_out))

@@ -13,7 +13,7 @@ from nirvana_mri.train.state import Run, keep
 
 STATE, LAST, BEST, METRICS = "state.safetensors", "last.safetensors", "best.safetensors", "metrics.csv"
 INDEX, MANIFEST, PICTURES = "index.json", "manifest.json", "validation"
-COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "answer_loss", "seconds")
+COLUMNS = ("step", "loss", "rate", "gradient_norm", "ssim", "psnr", "answer_loss", "waited", "seconds")
 
 
 class Outputs:

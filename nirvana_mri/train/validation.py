@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from nirvana_mri.train.config import TrainConfig
-from nirvana_mri.train.data import Example, Subject, make_example
+from nirvana_mri.train.data import Example, make_example
 from nirvana_mri.train.engine import Engine
 from nirvana_mri.train.exchange import Answers
 from nirvana_mri.train.objective import Objective
 from nirvana_mri.train.state import Run, codec_weights, put_weights
+from nirvana_mri.train.subjects import Subject
 
 EXAMPLES = (8, 32)  # at least, at most
 

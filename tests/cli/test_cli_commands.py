@@ -137,7 +137,8 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
 
     def train(config: TrainConfig, progress: Callable[..., None], indexing: Callable[..., None]) -> Path:
         asked.append(config)
-        progress(50, 100, {"loss": 0.5, "ssim": 0.9, "psnr": 30.0})
+        speed = {"slices_per_second": 3.2, "waiting": 0.4}
+        progress(50, 100, {"loss": 0.5, "ssim": 0.9, "psnr": 30.0, **speed})
         return config.out / "best.safetensors"
 
     monkeypatch.setattr("nirvana_mri.train.loop.train", train)
@@ -156,6 +157,8 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         "b",
         "--index",
         "files.json",
+        "--cache",
+        str(tmp_path / "cache"),
         "--skip-bad",
         "--batch",
         "4",
@@ -185,6 +188,7 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         seed=3,
         held_out=("a", "b"),
         index=Path("files.json"),
+        cache=tmp_path / "cache",
         skip_bad=True,
         batch=4,
         micro=2,
@@ -197,7 +201,8 @@ def test_train_hands_its_options_on(run: Run, tmp_path: Path, monkeypatch: pytes
         resume=True,
     )
     assert asked == [wanted]
-    assert "step 50: loss 0.5000, held out SSIM 0.9000, PSNR 30.00 dB" in done.stdout
+    assert "held out SSIM 0.9000, PSNR 30.00 dB (3.2 slices/s, 40% of it waiting for data)" in done.stdout
+    assert "cache keeps 0 scans in 0.00 GB; they are patient data" in done.stdout
     assert "best.safetensors" in done.stdout
 
 

@@ -16,8 +16,9 @@ from nirvana_mri.recon import model as model_module
 from nirvana_mri.recon.model import NirvanaReconConfig
 from nirvana_mri.train import TrainConfig, ablation, validation
 from nirvana_mri.train.ablation import ARMS, ablate, as_markdown, equal_depth, interval
-from nirvana_mri.train.data import Examples, subjects_of
+from nirvana_mri.train.data import Examples
 from nirvana_mri.train.index import read_index
+from nirvana_mri.train.subjects import subjects_of
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from nirvana_mri.errors import DataError
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.train import TrainConfig
-from nirvana_mri.train.data import Example, Examples, subjects_of
+from nirvana_mri.train.data import Example, Examples
 from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.exchange import (
     DESCRIBE,
@@ -36,6 +36,7 @@ from nirvana_mri.train.index import read_index
 from nirvana_mri.train.lesions import Lesion, insert_lesions
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.objective import AnswerObjective, make_objective
+from nirvana_mri.train.subjects import subjects_of
 
 KNOWN = Known("knees/file1", 3, False, "equispaced", 4.04, 15, 23.4, (320, 320))
 

@@ -7,14 +7,14 @@ import torch
 from tiny import head, tiny_scan
 
 from nirvana_mri.errors import ScanError, UsageError
-from nirvana_mri.physics.coils import rss
-from nirvana_mri.physics.fourier import fft2c, ifft2c
-from nirvana_mri.recon.problem import prepare_slice
+from nirvana_mri.physics.fourier import fft2c
+from nirvana_mri.recon.hybrid import hybrid_slice, prepare_hybrid
 from nirvana_mri.train import MaskRecipe, TrainConfig
 from nirvana_mri.train.augment import vary_picture
-from nirvana_mri.train.data import Examples, Subject, cut_rows, subjects_of
+from nirvana_mri.train.data import Examples, draw_rows
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loss import image_loss, ssim
+from nirvana_mri.train.subjects import Subject, subjects_of
 
 
 @pytest.fixture
@@ -108,13 +108,24 @@ def test_a_strip_is_the_same_problem_on_fewer_rows() -> None:
     scan = tiny_scan(96, 80)
     mask = np.arange(80) % 2 == 0
     mask[30:50] = True
-    problem = prepare_slice(scan.kspace[0], mask, scan.crop)
-    target = rss(ifft2c(torch.from_numpy(scan.kspace[0]))) / problem.scale
-    strip, part = cut_rows(problem, target, 32, np.random.default_rng(0))
-    whole = problem.operator.adjoint(problem.data)
-    rows = strip.operator.adjoint(strip.data)
-    top = next(row for row in range(65) if torch.equal(target[row : row + 32], part))
-    torch.testing.assert_close(rows, whole[top : top + 32])
+    whole = hybrid_slice(scan.kspace[0], scan.acquired, scan.crop)
+    rows = draw_rows(torch.from_numpy(whole.target), 32, np.random.default_rng(0))
+    assert rows.stop - rows.start == 32
+    problem, strip = (prepare_hybrid(whole, mask, each) for each in (slice(None), rows))
+    wanted, found = (each.operator.adjoint(each.data) for each in (problem, strip))
+    torch.testing.assert_close(found, wanted[rows])
+    torch.testing.assert_close(strip.certainty, problem.certainty[rows])
+    assert (strip.noise, strip.scale, strip.calibration) == (problem.noise, problem.scale, problem.calibration)
+    assert strip.finish(found).shape == (32, 80)
+
+
+def test_strips_lie_where_the_picture_is_bright() -> None:
+    target = torch.zeros(200, 40)
+    target[130:140] = 1
+    tops = {draw_rows(target, 30, np.random.default_rng(seed)).start for seed in range(40)}
+    assert tops <= set(range(115, 125))
+    assert len(tops) > 5
+    assert draw_rows(target, 200, np.random.default_rng(0)) == slice(None)
 
 
 def test_varied_pictures_are_even_bounded_and_various() -> None:

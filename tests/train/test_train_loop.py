@@ -17,7 +17,7 @@ from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
-from nirvana_mri.train.data import Examples, subjects_of
+from nirvana_mri.train.data import Examples
 from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.logs import MAKERS, open_logs
@@ -25,6 +25,7 @@ from nirvana_mri.train.loop import _step, portions, train
 from nirvana_mri.train.objective import make_objective
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, resume
+from nirvana_mri.train.subjects import subjects_of
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def config(tmp_path: Path) -> TrainConfig:
 def _rows(out: Path) -> list[dict[str, str]]:
     """metrics.csv without what time it took."""
     with (out / "metrics.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "waited")} for row in csv.DictReader(file)]
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
