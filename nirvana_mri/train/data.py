@@ -106,7 +106,7 @@ class Examples(Dataset[Example]):
         """Drawn by seed and step alone."""
         config, draw = self.config, np.random.default_rng([self.config.seed, 2, step])
         first = self.subjects[int(draw.choice(len(self.subjects), p=self.weights))].entry
-        kind = _draw_kind(config.masks, draw)
+        kind = draw_kind(config.masks, draw)
         if first.is_scan:
             alike = [n for n, s in enumerate(self.subjects) if _bucket(s.entry) == _bucket(first)]
             return Plan(tuple(alike), kind, None)
@@ -126,7 +126,7 @@ def _bucket(entry: Entry) -> tuple[tuple[int, ...], tuple[int, int]]:
     return entry.shape[2:], entry.crop
 
 
-def _draw_kind(recipe: MaskRecipe, draw: np.random.Generator) -> str:
+def draw_kind(recipe: MaskRecipe, draw: np.random.Generator) -> str:
     return str(draw.choice(recipe.kinds, p=recipe.kind_weights))
 
 
@@ -142,7 +142,7 @@ def make_example(
     to be said of the slice).
     """
     recipe = config.masks
-    kind = _draw_kind(recipe, draw) if plan is None else plan.kind
+    kind = draw_kind(recipe, draw) if plan is None else plan.kind
     largest, matrix = LARGEST_2D if kind in PLANAR else config.largest, None if plan is None else plan.matrix
     full = subject.measure(draw, largest, matrix, lesions=answers is not None)
     mask = apply_within(draw_mask(recipe, kind, full.shape[1:], draw), full.acquired)

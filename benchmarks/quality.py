@@ -1,0 +1,361 @@
+"""Ours beside fastmri's U-Net and E2E-VarNet and the classical methods: one split, one stream of slices, one time budget.
+
+python benchmarks/quality.py SHARED OUT [--minutes 20] [--only nirvana,varnet] [--write]
+
+SHARED is the folder that holds data/kspace and data/volumes (the tests' shared data). Every learned method is trained
+from nothing on the same simulated slices and masks for the same time on this machine; all are scored by fastMRI's rule on
+subjects that none has seen, and on one real scan. What is finished in OUT is not done again. Gates, at 4x on the held-out
+subjects: 1 − SSIM at most 0.6 times that of the best E2E-VarNet, a higher PSNR, a fifth of its time for a slice; exit
+code 1 where one is missed.
+"""  # noqa: E501
+
+import argparse
+import csv
+import json
+import multiprocessing
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy import Setting
+from machine import heading
+from quality_peers import POINTS, SIZES, method, train_peer
+
+import nirvana_mri as nm
+from nirvana_mri.atomic import atomic_path
+from nirvana_mri.recon.problem import SliceProblem
+from nirvana_mri.scan import Scan
+from nirvana_mri.train.config import MaskRecipe, TrainConfig
+from nirvana_mri.train.index import read_index
+from nirvana_mri.train.loop import train
+from nirvana_mri.train.manifest import Manifest
+from nirvana_mri.train.subjects import subjects_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from bart import Bart
+from support import write_brain8
+
+RESULT = Path(__file__).parent / "results" / "quality.md"
+TEST = ("niivue_register_T2w", "niimath_T1", "torchio_t2", "MR_Gd")
+VALIDATION = ("M2208_T2w",)
+CONTRAST = {"niivue_register_T2w": "T2", "niimath_T1": "T1", "torchio_t2": "FLAIR", "MR_Gd": "T1 + Gd", "brain8": "T1"}
+MASKS = MaskRecipe(("equispaced_fraction", "random"), (0.7, 0.3), (4, 4, 8))
+SETTINGS = {
+    "4x": Setting("equispaced_fraction", 4, 0.08),
+    "8x": Setting("equispaced_fraction", 8, 0.04),
+    "6x, never trained on": Setting("equispaced_fraction", 6, 0.053),
+    "magic 4x, never trained on": Setting("magic", 4, 0.08),
+}
+COILS, SLICES, NOISE = (4, 8), 3, 0.01
+CLASSICAL = ("zero-filled", "sense", "wavelet")
+PROBE = 24  # steps from which ours tells how many fit into the time
+GATES = (0.6, 0.2)  # of the peer's 1 - SSIM, of its seconds for a slice
+FLAT = 0.02  # of 1 - SSIM: what the last three tenths of a flat learning curve gain at most
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one method on one volume."""
+
+    method: str
+    patient: str
+    coils: int
+    setting: str
+    ssim: float
+    psnr: float
+    nmse: float
+
+
+def prepare(shared: Path, out: Path, seed: int) -> tuple[TrainConfig, Manifest]:
+    """The training that ours runs, and the split for all."""
+    volumes = shared / "data" / "volumes"
+    index = read_index(volumes, out / "index.json")
+    sides: dict[str, dict[str, str]] = {"training": {}, "validation": {}, "test": {}}
+    for entry in index.entries:
+        side = "test" if entry.name in TEST else "validation" if entry.name in VALIDATION else "training"
+        sides[side][entry.name] = entry.fingerprint
+    manifest = Manifest(**sides)
+    manifest.write(out / "split.json")
+    config = TrainConfig(
+        volumes, out / "nirvana", index=out / "index.json", manifest=out / "split.json", masks=MASKS, seed=seed,
+        logs=("none",), threads=torch.get_num_threads(),
+    )  # fmt: skip
+    return config, manifest
+
+
+def train_ours(config: TrainConfig, minutes: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Train ours for as many steps as fit into the time, as a few steps tell."""
+    record = config.out.with_suffix(".json")
+    if record.is_file() and (found := json.loads(record.read_text()))["minutes"] == minutes:
+        return dict(found)
+    steps = _steps_in(config, minutes)
+    tell(f"nirvana: {steps} steps in {minutes:g} min")
+    resume = (config.out / "state.safetensors").is_file()
+    every = max(1, steps // POINTS)
+    run = replace(config, max_steps=steps, validate_every=every, warm_up=max(1, steps // 50), resume=resume)
+    began = time.perf_counter()
+    train(run, lambda step, total, row: tell(f"nirvana: {step} of {total}, {row}") if "ssim" in row else None)
+    with (config.out / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["ssim"]]
+    share = 60 * minutes / steps
+    curve = [
+        {"seconds": int(row["step"]) * share, "steps": int(row["step"]), "ssim": float(row["ssim"])} for row in rows
+    ]
+    model = nm.load_model(config.out / "last.safetensors").model
+    codecs = sum(p.numel() for part in (model.encoder, model.decoder) for p in part.parameters())
+    found = {
+        "name": "nirvana",
+        "minutes": minutes,
+        "seconds": round(time.perf_counter() - began, 1),  # of the last call, with judging
+        "steps": steps,
+        "curve": curve,
+        "parameters": codecs,
+        "frozen": sum(p.numel() for p in model.backbone.parameters()) if model.backbone is not None else 0,
+        "resumed": resume,
+    }
+    with atomic_path(record) as temporary:
+        temporary.write_text(json.dumps(found))
+    return found
+
+
+def _steps_in(config: TrainConfig, minutes: float) -> int:
+    """How many steps take so many minutes: told by the later half of a short run, kept beside it for a second call."""
+    record = config.out.with_suffix(".steps")
+    if not record.is_file():
+        stamps: list[float] = []
+        with tempfile.TemporaryDirectory() as folder:
+            run = replace(config, out=Path(folder) / "probe", max_steps=PROBE, validate_every=10**9, manifest=None,
+                          held_out=(*TEST, *VALIDATION))  # fmt: skip
+            train(run, lambda *_: stamps.append(time.perf_counter()))
+        half = stamps[PROBE // 2 - 1 : PROBE - 1]  # the last step judges as well
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps((half[-1] - half[0]) / (len(half) - 1)))
+    return max(POINTS, round(60 * minutes / float(json.loads(record.read_text()))))
+
+
+def scans(shared: Path, folder: Path) -> Iterable[tuple[str, int, Scan]]:
+    """(patient, coils, scan): held-out subjects seen by simulated coils, and a real one."""
+    for name in TEST:
+        path = shared / "data" / "volumes" / f"{name}.nii.gz"
+        count = nm.simulate(path, coils=1, noise=0, seed=0).shape[0]
+        chosen = range(round(0.4 * count), round(0.6 * count) + 1, max(1, round(0.1 * count)))[:SLICES]
+        for coils in COILS:
+            yield name, coils, nm.simulate(path, coils=coils, noise=NOISE, seed=0, slices=chosen)
+    yield "brain8", 8, nm.open_scan(write_brain8(shared / "data", folder / "brain8.h5"))
+
+
+def reconstructed(scan: Scan, name: str, out: Path, setting: Setting) -> nm.Volume:
+    """One method's volume of a scan."""
+    sampled = (setting.accelerate, setting.mask, setting.center_fraction, setting.seed)
+    if name == "bart":
+        return _bart(scan, setting)
+    if name == "nirvana":
+        return nm.reconstruct(scan, out / "nirvana" / "last.safetensors", "nirvana", *sampled)
+    if name in SIZES:
+        return nm.reconstruct(scan, out / f"{name}.pt", method(name), *sampled)
+    return nm.reconstruct(scan, None, name, *sampled)
+
+
+def _bart(scan: Scan, setting: Setting) -> nm.Volume:
+    """BART's own maps and L1-wavelet pics, combined as all the others are."""
+    from nirvana_mri.recon.problem import prepare_slice
+    from nirvana_mri.recon.sampling import choose_sampling
+
+    sampled = (setting.accelerate, setting.mask, setting.center_fraction, setting.seed)
+    volume = nm.reconstruct(scan, None, "zero-filled", *sampled)
+    mask = choose_sampling(scan, *sampled).mask
+    pictures = []
+    for number in range(scan.shape[0]):
+        kspace = scan.kspace[number]
+        problem: SliceProblem = prepare_slice(kspace, mask, scan.crop)
+        with tempfile.TemporaryDirectory() as folder:
+            image = Bart(Path(folder), np.where(mask, kspace, np.complex64(0))).pics("-l1 -r 0.002")
+        pictures.append(problem.finish(torch.from_numpy(image) / problem.scale).numpy())
+    return replace(volume, voxels=np.stack(pictures))
+
+
+def score_all(names: list[str], shared: Path, out: Path, tell: Callable[[str], None]) -> list[Row]:
+    """Every method on every scan and sampling; kept in OUT, method by method."""
+    rows: list[Row] = []
+    for name in names:
+        record = out / f"scores-{name}.json"
+        weights = {"nirvana": out / "nirvana" / "last.safetensors"}.get(name, out / f"{name}.pt")
+        stale = weights.is_file() and record.is_file() and weights.stat().st_mtime > record.stat().st_mtime
+        if not record.is_file() or stale:
+            found = []
+            with tempfile.TemporaryDirectory() as folder:
+                for patient, coils, scan in scans(shared, Path(folder)):
+                    for label, setting in SETTINGS.items():
+                        score = nm.evaluate(reconstructed(scan, name, out, setting), scan)
+                        found.append([name, patient, coils, label, score.ssim, score.psnr, score.nmse])
+                    tell(f"{name}: {patient}, {coils} coils scored")
+            with atomic_path(record) as temporary:
+                temporary.write_text(json.dumps(found))
+        rows += [Row(*values) for values in json.loads(record.read_text())]
+    return rows
+
+
+def cost(name: str, shared: Path, out: Path) -> tuple[float, float]:
+    """(seconds for a slice, peak MB above an idle process), in a process of its own: the real slice at 4x."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return tuple(pool.apply(_cost, (name, shared, out, torch.get_num_threads())))
+
+
+def _cost(name: str, shared: Path, out: Path, threads: int) -> tuple[float, float]:
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        scan = nm.open_scan(write_brain8(shared / "data", Path(folder) / "brain8.h5"))
+        idle = _memory("VmRSS")
+        seconds = []
+        for _ in range(4):
+            began = time.perf_counter()
+            reconstructed(scan, name, out, SETTINGS["4x"])
+            seconds.append(time.perf_counter() - began)
+    return sorted(seconds[1:])[1], _memory("VmHWM") - idle
+
+
+def _memory(name: str) -> float:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
+
+
+def interval(values: dict[str, list[float]]) -> tuple[float, float, float]:
+    """Mean over patients, and its 95 % bootstrap interval, drawing patients with all their volumes."""
+    means = np.array([np.mean(each) for each in values.values()])
+    drawn = np.random.default_rng(0).choice(means, (DRAWS, len(means))).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(means.mean()), float(low), float(high)
+
+
+def summary(rows: list[Row], name: str, setting: str, what: str, real: bool = False) -> tuple[float, float, float]:
+    chosen: dict[str, list[float]] = {}
+    for row in rows:
+        if row.method == name and row.setting == setting and (row.patient == "brain8") is real:
+            chosen.setdefault(row.patient, []).append(getattr(row, what))
+    return interval(chosen)
+
+
+def main_table(rows: list[Row], names: list[str]) -> str:
+    text = ""
+    for label in SETTINGS:
+        text += f"### {label}\n\n| | SSIM | PSNR [dB] | NMSE |\n|---|---|---|---|\n"
+        for name in names:
+            cells = [
+                f"{mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+                for what, digits in (("ssim", 4), ("psnr", 2), ("nmse", 5))
+                for mean, low, high in [summary(rows, name, label, what)]
+            ]
+            text += f"| {name} | " + " | ".join(cells) + " |\n"
+        text += "\n"
+    return text
+
+
+def detail_table(rows: list[Row], names: list[str]) -> str:
+    """SSIM / PSNR a scan at 4x and 8x."""
+    text = f"| scan | coils | sampling | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}\n"
+    for patient, coils, label in sorted({(r.patient, r.coils, r.setting) for r in rows}):
+        cells = []
+        for name in names:
+            one = next(r for r in rows if (r.method, r.patient, r.coils, r.setting) == (name, patient, coils, label))
+            cells.append(f"{one.ssim:.4f} / {one.psnr:.2f}")
+        text += f"| {patient} ({CONTRAST[patient]}) | {coils} | {label} | {' | '.join(cells)} |\n"
+    return text
+
+
+def is_flat(curve: list[dict[str, float]]) -> bool:
+    """Whether the last three tenths of a learning curve gained next to nothing."""
+    before, after = curve[-4]["ssim"], curve[-1]["ssim"]
+    return (after - before) / (1 - before) < FLAT
+
+
+def verdict(
+    rows: list[Row], trained: dict[str, dict[str, Any]], costs: dict[str, tuple[float, float]]
+) -> tuple[str, bool]:
+    """The ratio to E2E-VarNet, where it may be quoted, for its full size and for the best small one."""
+    nets = [name for name in trained if name.startswith("varnet")]
+    if "nirvana" not in trained or not nets:
+        return "", False
+    small = [name for name in nets if name != "varnet"]
+    best = max(small, key=lambda name: trained[name]["curve"][-1]["ssim"], default=None)
+    own, text, passed = summary(rows, "nirvana", "4x", "ssim")[0], "", True
+    for name in dict.fromkeys([*(n for n in ("varnet",) if n in nets), *([best] if best else [])]):
+        peer, wavelet = summary(rows, name, "4x", "ssim")[0], summary(rows, "wavelet", "4x", "ssim")[0]
+        gain = summary(rows, "nirvana", "4x", "psnr")[0] - summary(rows, name, "4x", "psnr")[0]
+        ratio, pace = (1 - own) / (1 - peer), costs["nirvana"][0] / costs[name][0]
+        text += f"- `{name}`: "
+        if is_flat(trained[name]["curve"]) or peer > wavelet:
+            text += f"1 − SSIM of ours is {ratio:.2f} times its (gate {GATES[0]}); "
+        else:
+            text += "its learning curve has not flattened and it does not beat L1-wavelet: no ratio is quoted; "
+        text += f"PSNR {gain:+.2f} dB; time for a slice {pace:.2f} times its (gate {GATES[1]}).\n"
+        passed &= ratio <= GATES[0] and gain > 0 and pace <= GATES[1]
+    return text, passed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default=",".join(["nirvana", *SIZES]), help="learned methods, by comma")
+    parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/quality.md")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def tell(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    config, manifest = prepare(options.shared, options.out, options.seed)
+    index = read_index(config.data, config.index)
+    training, validation = (subjects_of(index, side) for side in (manifest.training, manifest.validation))
+    trained: dict[str, dict[str, Any]] = {}
+    for name in options.only.split(","):
+        if name == "nirvana":
+            trained[name] = train_ours(config, options.minutes, tell)
+        else:
+            trained[name] = train_peer(name, training, validation, config, options.minutes, options.out, tell)
+    names = [*CLASSICAL, *(["bart"] if shutil.which("bart") else []), *trained]
+    rows = score_all(names, options.shared, options.out, tell)
+    costs = {name: cost(name, options.shared, options.out) for name in names}
+    ratios, passed = verdict(rows, trained, costs)
+    command = f"python benchmarks/quality.py SHARED OUT --minutes {options.minutes:g} --write"
+    text = (
+        f"# Quality: every learned method trained for {options.minutes:g} minutes on this machine\n\n"
+        + heading(command, options.seed)
+        + f"- training: {len(training)} subjects, simulated coils, pictures of at most {config.largest} pixels a side; "
+        f"split {manifest.sha256[:12]}; masks {', '.join(MASKS.kinds)} at {sorted(set(MASKS.accelerations))}; loss, "
+        "schedule and averaging alike for all\n"
+        "- protocol: fastMRI's rule, target RSS of all coils; without BART's pics where that is not installed\n\n"
+        + (ratios + "\n" if ratios else "")
+        + f"## Held-out subjects ({len(TEST)}, {SLICES} slices each, {' and '.join(map(str, COILS))} simulated coils, "
+        f"noise {NOISE})\n\nMean over subjects, 95 % bootstrap interval over subjects.\n\n"
+        + main_table(rows, names)
+        + "## Scan by scan (SSIM / PSNR [dB]); brain8 is measured, one slice\n\n"
+        + detail_table(rows, names)
+        + "\n## What it cost (the measured slice at 4x; a process of its own)\n\n"
+        "| | trained parameters | steps | validation SSIM at each tenth | a slice [s] | peak memory [MB] |\n"
+        "|---|---:|---:|---|---:|---:|\n"
+    )
+    for name in names:
+        made = trained.get(name)
+        curve = " ".join(f"{point['ssim']:.3f}" for point in made["curve"]) if made else ""
+        count, steps = (f"{made['parameters']:,}", str(made["steps"])) if made else ("", "")
+        text += f"| {name} | {count} | {steps} | {curve} | {costs[name][0]:.2f} | {costs[name][1]:.0f} |\n"
+    text += "\nValidation slices of ours and of the peers are not the same: compare a curve with itself.\n"
+    print(text)
+    if options.write:
+        RESULT.write_text(text)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
