@@ -201,6 +201,9 @@ def measure(data: Path, cache: HybridCache, rounds: int, note: str) -> tuple[str
         + f"\nGates, this process: {gated}. Medians of {rounds} rounds of all {count} slices; a ratio is the median\n"
         "of the rounds' ratios. With workers every way hands back a number alone: what is compared is reading, not\n"
         f"the way between processes. The cache has {on_disk:.0%} of the bytes of the scans.\n\n"
+        "What comes back differs: SliceDataset and the ceiling copy a slice, the scan maps it and reads every sample\n"
+        "once to check it, the cache copies what a training example needs of a slice; of that the head is checked,\n"
+        "the samples are not.\n\n"
         "| whole examples a second, masks by column | this process | 1 worker | 2 workers |\n|---|---|---|---|\n"
         + "".join(example_row(name, [made[workers][name] for workers in made]) for name in sets)
         + "\n| milliseconds of an example, under a profiler | from the scan | from the cache |\n|---|---|---|\n"
