@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +91,22 @@ def with_gradients(outputs: tuple[Tensor, ...], inputs: list[Tensor]) -> list[Te
     """The outputs, and the gradients of one random functional of all of them."""
     functional = sum((noise(*out.shape, seed=7 + i) * out).sum() for i, out in enumerate(outputs))
     return [out.detach() for out in outputs] + list(torch.autograd.grad(functional, inputs))
+
+
+def interpret_at_once() -> None:
+    """Let Triton's interpreter put its functions into triton.language once, for good.
+
+    Left alone it does so anew in every call of a helper function, which takes longer than the arithmetic.
+    """
+    from triton import language
+    from triton.runtime import interpreter
+
+    scope = interpreter._patch_lang(SimpleNamespace(__globals__={"language": language, "core": language.core}))
+    interpreter._patch_lang = lambda fn: type(scope)()  # nothing to do, nothing to undo
+
+
+if INTERPRETED and find_spec("triton"):
+    interpret_at_once()
 
 
 def in_the_interpreter(file: str, chosen: str, passed: int) -> None:
