@@ -16,6 +16,8 @@ from nirvana_mri.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 LENGTHS = [1, 17, 63, 64, 65, 200, 1000]
+FEW = [1, 16, 17, 65]  # in the interpreter, whose tiles have 16 tokens
+SOME = 36 if INTERPRETED else 70
 DTYPES = {"tiled": [torch.float64, torch.float32], "triton": [torch.float32]}
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 FORMS = [name for name in DTYPES if name in implementations("trigger_update")]
@@ -71,8 +73,12 @@ def results(outputs: tuple[Tensor, ...], leaves: list[Tensor]) -> list[Tensor | 
 
 
 @pytest.mark.parametrize(("form", "dtype"), CASES)
-@pytest.mark.parametrize("tokens", LENGTHS)
-def test_trigger_equals_its_definition(tokens: int, form: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("tokens", FEW if INTERPRETED else LENGTHS)
+def test_trigger_equals_its_definition(
+    tokens: int, form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if INTERPRETED:  # the bank's gradient is summed over several of its tiles here too
+        monkeypatch.setattr("nirvana_mri.backbone.ops.trigger.fused.BANK_TILE", 30)
     assert compare(trigger_inputs(tokens), form, dtype) <= TOLERANCE[dtype]
 
 
@@ -113,12 +119,12 @@ def awkward(inputs: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize(("form", "dtype"), CASES)
 @pytest.mark.parametrize("views", [as_in_the_model, awkward])
 def test_trigger_takes_views(views: Callable[[list[Tensor]], list[Tensor]], form: str, dtype: torch.dtype) -> None:
-    assert compare(trigger_inputs(2, 33), form, dtype, views=views) <= TOLERANCE[dtype]
+    assert compare(trigger_inputs(2, SOME // 2), form, dtype, views=views) <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize(("form", "dtype"), CASES)
 def test_trigger_repeats_its_bits(form: str, dtype: torch.dtype) -> None:
-    given = placed(trigger_inputs(70), form, dtype)
+    given = placed(trigger_inputs(SOME), form, dtype)
     once, again = (results(update(given, form), given) for _ in range(2))
     assert all(torch.equal(x, y) for x, y in zip(once, again, strict=True))
 
@@ -137,7 +143,7 @@ def test_a_frozen_bank_costs_no_gradient(
     form: str, dtype: torch.dtype, rates: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other gradients are the same; whoever starts on the bank's fails here."""
-    given = placed(trigger_inputs(33), form, dtype)
+    given = placed(trigger_inputs(SOME // 2), form, dtype)
     wanted = given[:7] if any(rates) else [given[0], *given[3:7]]
     expected = results(update(given, form, rates), wanted)
 
@@ -232,4 +238,4 @@ def test_a_cpu_gets_the_tiles() -> None:
 @pytest.mark.slow
 def test_the_triton_kernels_keep_the_law_in_their_interpreter() -> None:
     """Slow: the interpreter takes milliseconds for each tile and program."""
-    in_the_interpreter(__file__, "triton or gets", len(LENGTHS) + 6 + 5 + 2 + 1 + 1 + 2 + 2 + 1 + 1)
+    in_the_interpreter(__file__, "triton or gets", len(FEW) + 6 + 5 + 2 + 1 + 1 + 2 + 2 + 1 + 1)
