@@ -232,32 +232,32 @@ def test_first_values_are_the_backbones() -> None:
     assert all(torch.equal(drawn[name], tensor) for name, tensor in published_tensors(model).items())
 
 
-def run_python(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-
-
-def test_the_backbone_does_not_need_transformers() -> None:
-    program = "import sys, nirvana_mri.backbone; print('transformers' in sys.modules)"
-    assert run_python(program).strip() == "False"
-
-
-def test_a_missing_extra_is_named() -> None:
-    program = (
-        "import sys; sys.modules['transformers'] = None\n"
-        "from nirvana_mri.errors import MissingExtraError\n"
-        "try:\n    import nirvana_mri.backbone.hf\nexcept MissingExtraError as error:\n    print(error)"
-    )
-    assert "pip install 'nirvana-mri[hf]'" in run_python(program)
+IMPORTS = """
+import sys, nirvana_mri.backbone
+from nirvana_mri.errors import MissingExtraError
+print("transformers" in sys.modules)
+sys.modules["transformers"] = None
+try:
+    import nirvana_mri.backbone.hf
+except MissingExtraError as error:
+    print(error)
+del sys.modules["transformers"]
+sys.modules["torchvision"] = None
+import nirvana_mri.backbone.hf
+print("transformers" in sys.modules)
+"""
 
 
 @pytest.mark.slow
-def test_the_adapter_does_not_load_torchvision() -> None:
-    """Slow because a fresh interpreter imports torch and transformers."""
-    program = (
-        "import sys; sys.modules['torchvision'] = None\nimport nirvana_mri.backbone.hf\n"
-        "print('transformers' in sys.modules)"
-    )
-    assert run_python(program).strip() == "True"
+def test_what_is_imported_when() -> None:
+    """The backbone needs no transformers, the adapter no torchvision, and a missing extra is named.
+
+    Slow because a fresh interpreter imports torch and transformers.
+    """
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
+    before, missing, after = done.stdout.splitlines()
+    assert (before, after) == ("False", "True")
+    assert "pip install 'nirvana-mri[hf]'" in missing
 
 
 def test_random_vectors_pass() -> None:
