@@ -9,7 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
-from nirvana_mri.train.config import LOGS, PRECISIONS, STAGES, TrainConfig
+from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -96,6 +96,9 @@ def train(
     devices: Annotated[
         int, typer.Option("--devices", metavar="N", help="Processes here that share each batch (extra: train).")
     ] = TrainConfig.devices,
+    parallel: Annotated[
+        str, typer.Option("--parallel", help=f"{', '.join(PARALLEL)}: with fsdp they cut up the frozen backbone.")
+    ] = TrainConfig.parallel,
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
@@ -131,6 +134,7 @@ def train(
         precision=precision,
         device=device,
         devices=devices,
+        parallel=parallel,
     )
     from nirvana_mri.train.loop import train as run
 

@@ -10,10 +10,11 @@ from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
+PARALLEL = ("ddp", "fsdp")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
     *("data", "out", "index", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
-    *("workers", "threads", "device", "devices", "micro", "logs", "patience"),
+    *("workers", "threads", "device", "devices", "parallel", "micro", "logs", "patience"),
 )
 
 
@@ -48,8 +49,9 @@ class TrainConfig:
     holds, and ``skip_bad`` leaves out what cannot be used. ``rows`` is the height in pixels of the strip of each slice
     that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of which
     ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several need the
-    extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and
-    weights stay in float32.
+    extra ``train``), with equal weights (``parallel`` ddp) or with the frozen backbone cut up among them (fsdp).
+    ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and the weights that
+    learn stay in float32, and with bf16 a frozen backbone that loses nothing by it is stored so.
 
     ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
     of one that ``start_from`` names they stay as they are.
@@ -88,6 +90,7 @@ class TrainConfig:
     threads: int = 0
     device: str = "cpu"
     devices: int = 1
+    parallel: str = "ddp"
     precision: str = "fp32"
     resume: bool = False
     index: Path | None = None
@@ -112,8 +115,9 @@ class TrainConfig:
         for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        for name, known in (("precision", PRECISIONS), ("parallel", PARALLEL)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         for name in ("micro", "patience"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 0 or more")

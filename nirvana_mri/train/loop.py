@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
-from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
+from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, frozen_part, load_model
+from nirvana_mri.recon.frozen import stored_low
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
@@ -59,16 +60,20 @@ def train(
     training, held_out = (subjects_of(index, names) for names in (manifest.training, manifest.validation))
     if not held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = _initial_model(config, manifest).to(engine.device)
-    before = backbone_sha256(model)
+    model = _initial_model(config, manifest)
+    frozen = frozen_part(model)
+    if config.precision == "bf16" and model.backbone is not None:
+        stored_low(model.backbone, torch.bfloat16)
+    model = model.to(engine.device)
     objective = make_objective(config, model, engine.lowered)
     answers = read_answers(config.pairs, config.annotations) if config.stage == "encoder" else None
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
+    run.frozen = frozen
     facts = training_facts(config, manifest, training)
     run.protocol = objective.protocol
-    run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": before}
+    run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": frozen.sha256}
     if answers is not None:
         run.recipe["answers"] = answers.sha256
     state = config.out / STATE
@@ -80,8 +85,9 @@ def train(
     outputs = Outputs(run, config, manifest, facts, engine.first)
     data = Data(training, held_out, answers)
     _steps(run, objective, config, engine, data, outputs, progress)
+    moved = backbone_sha256(model) != frozen.sha256
     engine.leave()
-    if backbone_sha256(model) != before:
+    if moved:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
     return config.out / BEST
 
@@ -208,10 +214,12 @@ def _step(
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     parts = list(portions(examples, config.micro))
-    for number, part in enumerate(parts):
-        part = [example.to(engine.device) for example in part]
-        with engine.portion(learner, last=number + 1 == len(parts)):
-            loss = learner(part) / len(examples)
+    rounds = engine.rounds(len(parts))
+    for number in range(rounds):
+        weight = 1.0 if number < len(parts) else 0.0  # of a portion that is seen again, for others' sake
+        part = [example.to(engine.device) for example in parts[min(number, len(parts) - 1)]]
+        with engine.portion(learner, last=number + 1 == rounds):
+            loss = weight * learner(part) / len(examples)
             engine.backward(loss)
         total += float(loss.detach())
     total = engine.total([total])[0] / engine.world
