@@ -9,7 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
-from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, STAGES, TrainConfig
+from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, PRESETS, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -32,6 +32,16 @@ IndexOption = Annotated[
     Path | None,
     typer.Option(
         "--index", metavar="FILE", help="Remember there what the data hold (else in --out); runs may share it."
+    ),
+]
+BackboneFileOption = Annotated[
+    Path | None,
+    typer.Option("--backbone-file", metavar="FILE", help="Another language model, as backbone import leaves it."),
+]
+RecomputeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--recompute/--keep-activations", help="Less memory, more time in the backbone; without it: where it is large."
     ),
 ]
 PairsOption = Annotated[
@@ -57,9 +67,12 @@ AnatomyOption = Annotated[
 def train(
     data: DataOption,
     out: OutOption = Path("runs/nano"),
-    preset: Annotated[str, typer.Option("--preset", help="Size of the model.")] = TrainConfig.preset,
+    preset: Annotated[
+        str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")
+    ] = TrainConfig.preset,
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
     backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
+    backbone_file: BackboneFileOption = None,
     max_steps: Annotated[
         int, typer.Option("--max-steps", metavar="N", help="Steps in all, also with --resume.")
     ] = TrainConfig.max_steps,
@@ -99,6 +112,7 @@ def train(
     parallel: Annotated[
         str, typer.Option("--parallel", help=f"{', '.join(PARALLEL)}: with fsdp they cut up the frozen backbone.")
     ] = TrainConfig.parallel,
+    recompute: RecomputeOption = None,
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
@@ -112,6 +126,7 @@ def train(
         preset=preset,
         stage=stage,
         backbone=backbone,
+        backbone_file=backbone_file,
         max_steps=max_steps,
         batch=batch,
         micro=micro,
@@ -135,6 +150,7 @@ def train(
         device=device,
         devices=devices,
         parallel=parallel,
+        recompute=recompute,
     )
     from nirvana_mri.train.loop import train as run
 

@@ -11,10 +11,12 @@ from nirvana_mri.errors import UsageError
 STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
+PRESETS = ("nano", "base")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
     *("data", "out", "index", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
-    *("workers", "threads", "device", "devices", "parallel", "micro", "logs", "patience"),
+    *("workers", "threads", "device", "devices", "parallel", "micro", "recompute", "logs", "patience"),
+    "backbone_file",  # whose fingerprint the recipe holds
 )
 
 
@@ -51,7 +53,10 @@ class TrainConfig:
     ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several need the
     extra ``train``), with equal weights (``parallel`` ddp) or with the frozen backbone cut up among them (fsdp).
     ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and the weights that
-    learn stay in float32, and with bf16 a frozen backbone that loses nothing by it is stored so.
+    learn stay in float32, and with bf16 a frozen backbone that loses nothing by it is stored so. ``recompute`` runs
+    each layer of the backbone once more in the backward pass instead of keeping its activations (None: where it is
+    large); ``backbone_file`` holds another backbone than the shipped one, as ``backbone import`` and ``backbone
+    pretrain`` leave it.
 
     ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
     of one that ``start_from`` names they stay as they are.
@@ -71,6 +76,7 @@ class TrainConfig:
     preset: str = "nano"
     stage: str = "joint"
     backbone: str = "pretrained"
+    backbone_file: Path | None = None
     passes: int = 1
     trigger: bool = True
     consistency: bool = True
@@ -92,6 +98,7 @@ class TrainConfig:
     devices: int = 1
     parallel: str = "ddp"
     precision: str = "fp32"
+    recompute: bool | None = None
     resume: bool = False
     index: Path | None = None
     manifest: Path | None = None
@@ -115,7 +122,7 @@ class TrainConfig:
         for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name, known in (("precision", PRECISIONS), ("parallel", PARALLEL)):
+        for name, known in (("preset", PRESETS), ("precision", PRECISIONS), ("parallel", PARALLEL)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         for name in ("micro", "patience"):

@@ -1,12 +1,11 @@
 """The training loop: plain, exact to resume, and unable to move the backbone."""
 
-import copy
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -16,9 +15,8 @@ from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
-from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, frozen_part, load_model
-from nirvana_mri.recon.frozen import stored_low
-from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+from nirvana_mri.recon.checkpoint import backbone_sha256, frozen_part
+from nirvana_mri.recon.frozen import BESIDE, is_large, stored_low, write_beside
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples, Subject, subjects_of
 from nirvana_mri.train.engine import Engine, make_engine
@@ -29,6 +27,7 @@ from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.objective import Objective, make_objective
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.stages import trained_parameters
+from nirvana_mri.train.start import initial_model
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.validation import count_of, validate, validation_examples
 
@@ -60,11 +59,14 @@ def train(
     training, held_out = (subjects_of(index, names) for names in (manifest.training, manifest.validation))
     if not held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = _initial_model(config, manifest)
-    frozen = frozen_part(model)
-    if config.precision == "bf16" and model.backbone is not None:
-        stored_low(model.backbone, torch.bfloat16)
-    model = model.to(engine.device)
+    model = initial_model(config, manifest)
+    large = is_large(model)
+    frozen = frozen_part(model, beside=large)
+    if model.backbone is not None:
+        model.backbone.recompute = large if config.recompute is None else config.recompute
+        if config.precision == "bf16":
+            stored_low(model.backbone, torch.bfloat16)
+    model.to(engine.device)
     objective = make_objective(config, model, engine.lowered)
     answers = read_answers(config.pairs, config.annotations) if config.stage == "encoder" else None
     parameters = trained_parameters(model, config.stage)
@@ -82,6 +84,8 @@ def train(
     elif state.exists():
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
+    if large and engine.first and not (config.out / BESIDE).exists():
+        write_beside(model, config.out)
     outputs = Outputs(run, config, manifest, facts, engine.first)
     data = Data(training, held_out, answers)
     _steps(run, objective, config, engine, data, outputs, progress)
@@ -98,46 +102,6 @@ def _manifest(config: TrainConfig, index: Index) -> Manifest:
     if config.held_out:
         raise UsageError("the manifest says who is held out; leave held_out or manifest out")
     return read_manifest(config.manifest, index.entries)
-
-
-def _initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
-    torch.manual_seed(config.seed)
-    if config.start_from is not None:
-        loaded = load_model(config.start_from)
-        _require_unseen(loaded, manifest)
-        model = copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
-    elif config.preset == "nano":
-        model = NirvanaRecon(_model_config(config))
-    else:
-        raise UsageError(f"preset is {config.preset!r}; expected 'nano' (larger ones need a GPU engine)")
-    return model
-
-
-def _model_config(config: TrainConfig) -> NirvanaReconConfig:
-    """The preset with what the run changes of it."""
-    found = NirvanaReconConfig.nano(backbone=config.backbone, passes=config.passes, trigger=config.trigger)
-    if not config.consistency:
-        found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
-    if config.encoder_depth:
-        found = replace(found, encoder=replace(found.encoder, depth=config.encoder_depth))
-    return found
-
-
-def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
-    """DataError where the model to begin with was trained on what is to be held out now; a warning where all that is
-    known of its training are names, and one of them is the same.
-    """
-    told = loaded.training.get("manifest", {}).get("training", {})
-    for name, fingerprint in manifest.validation.items():
-        if fingerprint in told.values():
-            raise DataError(
-                f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
-            )
-    named = set(loaded.training.get("split", {}).get("training", ())) if not told else set()
-    for name in sorted(named & manifest.validation.keys()):
-        logging.getLogger(__name__).warning(
-            "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
-        )
 
 
 @dataclass(frozen=True)
