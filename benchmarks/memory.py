@@ -122,8 +122,10 @@ class Step:
     def __init__(self, case: Case) -> None:
         self.case = case
         config = case.config()
+        torch.set_default_dtype(torch.bfloat16 if case.bf16 else torch.float32)
         backbone = NirvanaLM(config.lm).freeze(case.recompute)
-        self.model = NirvanaRecon(config, backbone.bfloat16() if case.bf16 else backbone)
+        torch.set_default_dtype(torch.float32)
+        self.model = NirvanaRecon(config, backbone)
         self.parameters = [p for part in (self.model.encoder, self.model.decoder) for p in part.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-4)
         self.average = [p.detach().clone() for p in self.parameters]

@@ -9,6 +9,7 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
+from nirvana_mri.errors import UsageError
 from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, PRESETS, STAGES, TrainConfig
 
 DataOption = Annotated[
@@ -63,6 +64,13 @@ AnatomyOption = Annotated[
     typer.Option("--anatomy", metavar="NAME", help="What the scans show (brain, knee): others will get a warning."),
 ]
 
+ClusterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster", metavar="KEY=VALUE", help="Of the job: partition, account, nodes, cpus, memory_gb, hours; repeat."
+    ),
+]
+
 
 def train(
     data: DataOption,
@@ -113,6 +121,10 @@ def train(
         str, typer.Option("--parallel", help=f"{', '.join(PARALLEL)}: with fsdp they cut up the frozen backbone.")
     ] = TrainConfig.parallel,
     recompute: RecomputeOption = None,
+    submit: Annotated[
+        str | None, typer.Option("--submit", metavar="slurm|local", help="Run as a job instead (extra: cluster).")
+    ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
@@ -152,6 +164,9 @@ def train(
         parallel=parallel,
         recompute=recompute,
     )
+    if submit is not None or cluster:
+        _submit(config, submit, cluster or [])
+        return
     from nirvana_mri.train.loop import train as run
 
     began = False
@@ -172,3 +187,12 @@ def train(
         model = run(config, show, bar)
     if config.leads:
         say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")
+
+
+def _submit(config: TrainConfig, where: str | None, words: list[str]) -> None:
+    from nirvana_mri.train.cluster import ClusterConfig, submit
+
+    if where is None:
+        raise UsageError(f"--cluster {words[0]} says what a job asks for; say --submit slurm too")
+    job, log = submit(config, where, ClusterConfig.from_words(words))
+    say(f"submitted job {job}: its log goes to {log}, the model to {config.out}")

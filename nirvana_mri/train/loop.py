@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -166,6 +167,7 @@ def _stream(data: Data, config: TrainConfig, first: int, engine: Engine) -> Iter
 
 def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a cluster's notice is for the process that trains
 
 
 def _step(
