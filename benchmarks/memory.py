@@ -73,11 +73,11 @@ class Case:
 
 CHECKED = (
     Case("nano", 1, 256),
-    Case("nano", 4, 192, bf16=True),
+    Case("nano", 1, 128, bf16=True),
     Case("nano", 2, 320),
     Case("base", 1, 160, layers=4),
-    Case("base", 2, 192, layers=4, bf16=True),
-    Case("base", 2, 192, layers=4, recompute=True),
+    Case("base", 1, 64, layers=4, bf16=True),
+    Case("base", 1, 192, layers=4, recompute=True),
 )
 ASKED = (
     Case("base", 4, 320, bf16=True, recompute=True),
