@@ -2,11 +2,13 @@
 
 import hashlib
 
+import torch
 from torch import Tensor
 
 from nirvana_mri.backbone.layout import raw_bytes
 from nirvana_mri.backbone.model import NirvanaLM
 from nirvana_mri.backbone.published import published_parameters
+from nirvana_mri.backbone.shards import whole
 
 
 class Fingerprint:
@@ -23,12 +25,13 @@ class Fingerprint:
         return self._digest.hexdigest()
 
 
-def sha256(model: NirvanaLM) -> str:
+def sha256(model: NirvanaLM, dtype: torch.dtype | None = None) -> str:
     """The hexadecimal SHA-256 of the model's parameters: published names, dtypes, shapes and bytes.
 
-    It depends on neither the device, nor the order in which modules were made, nor our own parameter names.
+    It depends on neither the device, nor the order in which modules were made, nor our own parameter names. With
+    ``dtype`` it is that of the same weights converted. Where they are cut up, every process has to ask.
     """
     fingerprint = Fingerprint()
     for name, parameter in sorted(published_parameters(model).items()):
-        fingerprint.add(name, parameter)
+        fingerprint.add(name, whole(parameter).to(dtype or parameter.dtype))
     return fingerprint.hexdigest()

@@ -195,7 +195,9 @@ def _checked_ids(ids: Tensor, vocabulary: int) -> Tensor:
 def _checked_vectors(vectors: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     if vectors.ndim != 3 or vectors.numel() == 0 or vectors.shape[-1] != size:
         raise UsageError(f"inputs_embeds is {tuple(vectors.shape)}; expected [batch, token, {size}], not empty")
-    if torch.promote_types(vectors.dtype, dtype) != dtype:
+    if torch.is_autocast_enabled(vectors.device.type):
+        dtype = torch.promote_types(vectors.dtype, dtype)  # products choose their own; the residual stream stays wide
+    elif torch.promote_types(vectors.dtype, dtype) != dtype:
         raise UsageError(f"inputs_embeds is {vectors.dtype}, the model {dtype}; convert one of them")
     if not torch.isfinite(vectors).all():
         raise DataError(f"inputs_embeds {tuple(vectors.shape)} holds NaN or infinity; expected finite vectors")

@@ -9,7 +9,8 @@ import typer
 
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
-from nirvana_mri.train.config import LOGS, PRECISIONS, STAGES, TrainConfig
+from nirvana_mri.errors import UsageError
+from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, PRESETS, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -38,6 +39,16 @@ CacheOption = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Keep scans there in hybrid space (patient data): strips read faster."),
 ]
+BackboneFileOption = Annotated[
+    Path | None,
+    typer.Option("--backbone-file", metavar="FILE", help="Another language model, as backbone import leaves it."),
+]
+RecomputeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--recompute/--keep-activations", help="Less memory, more time in the backbone; without it: where it is large."
+    ),
+]
 PairsOption = Annotated[
     Path | None,
     typer.Option("--text", metavar="FILE", help='Stage encoder: .jsonl of {"file", "slice", "prompt", "response"}.'),
@@ -57,13 +68,23 @@ AnatomyOption = Annotated[
     typer.Option("--anatomy", metavar="NAME", help="What the scans show (brain, knee): others will get a warning."),
 ]
 
+ClusterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cluster", metavar="KEY=VALUE", help="Of the job: partition, account, nodes, cpus, memory_gb, hours; repeat."
+    ),
+]
+
 
 def train(
     data: DataOption,
     out: OutOption = Path("runs/nano"),
-    preset: Annotated[str, typer.Option("--preset", help="Size of the model.")] = TrainConfig.preset,
+    preset: Annotated[
+        str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")
+    ] = TrainConfig.preset,
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
     backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
+    backbone_file: BackboneFileOption = None,
     max_steps: Annotated[
         int, typer.Option("--max-steps", metavar="N", help="Steps in all, also with --resume.")
     ] = TrainConfig.max_steps,
@@ -101,6 +122,14 @@ def train(
     devices: Annotated[
         int, typer.Option("--devices", metavar="N", help="Processes here that share each batch (extra: train).")
     ] = TrainConfig.devices,
+    parallel: Annotated[
+        str, typer.Option("--parallel", help=f"{', '.join(PARALLEL)}: with fsdp they cut up the frozen backbone.")
+    ] = TrainConfig.parallel,
+    recompute: RecomputeOption = None,
+    submit: Annotated[
+        str | None, typer.Option("--submit", metavar="slurm|local", help="Run as a job instead (extra: cluster).")
+    ] = None,
+    cluster: ClusterOption = None,
 ) -> None:
     """Train the k-space encoder and the image decoder on your scans. The language model between them stays frozen.
 
@@ -114,6 +143,7 @@ def train(
         preset=preset,
         stage=stage,
         backbone=backbone,
+        backbone_file=backbone_file,
         max_steps=max_steps,
         batch=batch,
         micro=micro,
@@ -137,7 +167,12 @@ def train(
         precision=precision,
         device=device,
         devices=devices,
+        parallel=parallel,
+        recompute=recompute,
     )
+    if submit is not None or cluster:
+        _submit(config, submit, cluster or [])
+        return
     from nirvana_mri.train.loop import train as run
 
     began = False
@@ -165,3 +200,12 @@ def train(
         say(f"{cache} keeps {files} scans in {size / 1e9:.2f} GB; they are patient data: delete it when done")
     if config.leads:
         say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")
+
+
+def _submit(config: TrainConfig, where: str | None, words: list[str]) -> None:
+    from nirvana_mri.train.cluster import ClusterConfig, submit
+
+    if where is None:
+        raise UsageError(f"--cluster {words[0]} says what a job asks for; say --submit slurm too")
+    job, log = submit(config, where, ClusterConfig.from_words(words))
+    say(f"submitted job {job}: its log goes to {log}, the model to {config.out}")

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.backbone.file import save_backbone
+from nirvana_mri.backbone.shards import whole
 from nirvana_mri.backbone.tokenizer import BPETokenizer, Tokenizer, require_fit
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.loss import NextTokenLoss
 from nirvana_mri.language.optimizer import OPTIMIZERS, make_optimizers, schedule
 from nirvana_mri.language.packing import PackedText, Source
-from nirvana_mri.language.processes import PARALLEL, Processes, join, spread, whole
+from nirvana_mri.language.processes import PARALLEL, Processes, join, spread
 from nirvana_mri.language.state import Kept, Run, keep, moments_of, put_moments, read_kept
 from nirvana_mri.metrics_file import MetricsFile
 

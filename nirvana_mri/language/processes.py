@@ -1,4 +1,4 @@
-"""One process or several: who we are, on which device, and whole tensors out of shards and back."""
+"""One process or several: who we are, on which device, and how tensors are cut up."""
 
 import os
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from nirvana_mri.backbone.shards import cut_up
 from nirvana_mri.errors import UsageError
 from nirvana_mri.language.loss import NextTokenLoss
 
@@ -63,18 +64,8 @@ def spread(learner: NextTokenLoss, processes: Processes, parallel: str) -> nn.Mo
         return learner
     if parallel == "ddp":
         return nn.parallel.DistributedDataParallel(learner)
-    from torch.distributed.fsdp import fully_shard
-
-    for layer in learner.model.layers:
-        fully_shard(layer)
-    fully_shard(learner)
+    cut_up(learner, learner.model.layers, processes.device, rest=True)
     return learner
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The whole tensor on the CPU; every process has to ask, as shards come from all."""
-    full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return full.detach().cpu()
 
 
 def cut_like(tensor: Tensor, parameter: Tensor) -> Any:

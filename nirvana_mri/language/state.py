@@ -13,9 +13,10 @@ from torch import Tensor
 
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.backbone import BackboneConfig, NirvanaLM
+from nirvana_mri.backbone.shards import whole
 from nirvana_mri.errors import CheckpointError
 from nirvana_mri.language.packing import PackedText
-from nirvana_mri.language.processes import cut_like, whole
+from nirvana_mri.language.processes import cut_like
 
 FORMAT = "nirvana-pretraining/1"
 

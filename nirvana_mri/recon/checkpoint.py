@@ -1,4 +1,7 @@
-"""One file holds a model: weights, configuration, the backbone's fingerprint, the split and the mask recipe."""
+"""One file holds a model: weights, configuration, the backbone's fingerprint, the split and the mask recipe.
+
+A large backbone lies in a file of its own beside it (see frozen.py).
+"""
 
 import hashlib
 import json
@@ -19,6 +22,7 @@ from nirvana_mri.atomic import atomic_path
 from nirvana_mri.backbone import NirvanaLM, sha256
 from nirvana_mri.backbone.tokenizer import BPETokenizer
 from nirvana_mri.errors import CheckpointError, UsageError
+from nirvana_mri.recon.frozen import BESIDE, FrozenPart, packed, read_beside
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 
 FORMAT = "nirvana-mri-model/1"
@@ -51,38 +55,47 @@ def save_checkpoint(
     training: Mapping[str, Any],
     codec_dtype: torch.dtype = torch.float32,
     codecs: Mapping[str, Tensor] | None = None,
+    frozen: FrozenPart | None = None,
 ) -> None:
     """Write the whole model, atomically. The backbone goes as bfloat16 where that loses nothing, else as it is.
 
     ``codecs`` replaces the codecs' own weights (an average of them, say), by the names of ``model.state_dict()``.
+    ``frozen`` is what the file shall hold of the backbone, where that was made ready before.
     """
-    state = {**model.state_dict(), **(codecs or {})}
-    tensors = {name: _packed(name, tensor.detach().cpu(), codec_dtype) for name, tensor in state.items()}
+    frozen = frozen_part(model) if frozen is None else frozen
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("backbone.")}
+    state = {**own, **(codecs or {})}
+    tensors = {name: tensor.detach().cpu().to(codec_dtype).contiguous() for name, tensor in state.items()}
     metadata = {
         "format": FORMAT,
         "toolkit_version": __version__,
         "config": json.dumps(model.config.as_dict()),
-        "backbone_sha256": backbone_sha256(model),
+        "backbone_sha256": frozen.sha256,
         "covers": json.dumps(covers),
         "training": json.dumps(training),
         "notice": "not for clinical use",
     }
+    if model.backbone is not None and not frozen.tensors:
+        metadata["backbone_file"] = BESIDE
     if model.tokenizer is not None:
         metadata["tokenizer"] = model.tokenizer.serialised
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file({**tensors, **frozen.tensors}, temporary, metadata)
 
 
-def _packed(name: str, tensor: Tensor, codec_dtype: torch.dtype) -> Tensor:
-    if name.startswith("backbone."):
-        short = tensor.bfloat16()
-        return short.contiguous() if torch.equal(short.to(tensor.dtype), tensor) else tensor.contiguous()
-    return tensor.to(codec_dtype).contiguous()
+def frozen_part(model: NirvanaRecon, beside: bool = False) -> FrozenPart:
+    """What files hold of the model's backbone, made ready once for many of them; nothing but its fingerprint where it
+    lies beside them.
+    """
+    return FrozenPart({} if beside else packed(model), backbone_sha256(model))
 
 
 def backbone_sha256(model: NirvanaRecon) -> str:
-    """The fingerprint of the language model's weights; ``none`` where the model has none."""
-    return "none" if model.backbone is None else sha256(model.backbone)
+    """The fingerprint of the language model's weights in float32, in whatever dtype they are; ``none`` without one.
+
+    Where they are cut up over processes, every one has to ask.
+    """
+    return "none" if model.backbone is None else sha256(model.backbone, torch.float32)
 
 
 def load_model(name: str | Path = "nano", device: str | torch.device = "cpu") -> LoadedModel:
@@ -104,7 +117,11 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
         covers, training = json.loads(metadata["covers"]), json.loads(metadata["training"])
         # The file holds the backbone's weights, whatever the shipped one is by now.
         words = BPETokenizer(metadata["tokenizer"], str(path)) if "tokenizer" in metadata else None
-        model = NirvanaRecon(config, None if config.backbone == "none" else NirvanaLM(config.lm), words)
+        backbone = None if config.backbone == "none" else NirvanaLM(config.lm)
+        if "backbone_file" in metadata:
+            backbone = read_beside(path)
+            tensors |= {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+        model = NirvanaRecon(config, backbone, words)
         model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:
         reason = " ".join(str(problem).split())[:200]
@@ -115,7 +132,8 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
     found = backbone_sha256(model)
     if found != metadata.get("backbone_sha256"):
         raise CheckpointError(
-            f"{path}: its backbone is {found[:12]}, not the one it was trained with; the file is damaged"
+            f"{path}: its backbone is {found[:12]}, not the one it was trained with; "
+            + (f"is {BESIDE} beside it another model's?" if "backbone_file" in metadata else "the file is damaged")
         )
     return LoadedModel(model, path.stem, _file_sha256(path), found, covers, training)
 

@@ -55,15 +55,15 @@ class NirvanaReconConfig:
                 raise UsageError(f"the {name} speaks to width {width}, the backbone has {self.lm.hidden_size}")
 
     @classmethod
-    def nano(cls, **changes: Any) -> "NirvanaReconConfig":
-        """The preset that ships with the project."""
-        lm = BackboneConfig.nano()
+    def nano(cls, lm: BackboneConfig | None = None, **changes: Any) -> "NirvanaReconConfig":
+        """The preset that ships with the project, round its language model or another."""
+        lm = lm or BackboneConfig.nano()
         return replace(cls(lm, KSpaceEncoderConfig(lm.hidden_size), ImageDecoderConfig(lm.hidden_size)), **changes)
 
     @classmethod
-    def base(cls, **changes: Any) -> "NirvanaReconConfig":
-        """Codecs round the published 1.3B language model."""
-        lm = BackboneConfig.base()
+    def base(cls, lm: BackboneConfig | None = None, **changes: Any) -> "NirvanaReconConfig":
+        """Codecs round the published 1.3B language model or another."""
+        lm = lm or BackboneConfig.base()
         encoder = KSpaceEncoderConfig(lm.hidden_size, width=384, depth=8, heads=6)
         decoder = ImageDecoderConfig(lm.hidden_size, cascades=8, widths=(96, 160, 256), token_width=128)
         return replace(cls(lm, encoder, decoder), **changes)

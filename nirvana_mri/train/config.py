@@ -10,10 +10,13 @@ from nirvana_mri.errors import UsageError
 
 STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
+PARALLEL = ("ddp", "fsdp")
+PRESETS = ("nano", "base")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
     *("data", "out", "index", "cache", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
-    *("workers", "threads", "device", "devices", "micro", "logs", "patience"),
+    *("workers", "threads", "device", "devices", "parallel", "micro", "recompute", "logs", "patience"),
+    "backbone_file",  # whose fingerprint the recipe holds
 )
 
 
@@ -49,8 +52,12 @@ class TrainConfig:
     that a strip is read without the rest; examples are the same. ``rows`` is the height in pixels of the strip of each
     slice that an example shows (hybrid space lets the readout be cut without loss). A step sees ``batch`` examples, of
     which ``micro`` go through a model at once (0: all that have one size); ``devices`` processes share them (several
-    need the extra ``train``). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms,
-    losses and weights stay in float32.
+    need the extra ``train``), with equal weights (``parallel`` ddp) or with the frozen backbone cut up among them
+    (fsdp). ``precision`` bf16 and fp16 lower the products of real matrices; Fourier transforms, losses and the
+    weights that learn stay in float32, and with bf16 a frozen backbone that loses nothing by it is stored so.
+    ``recompute`` runs each layer of the backbone once more in the backward pass instead of keeping its activations
+    (None: where it is large); ``backbone_file`` holds another backbone than the shipped one, as ``backbone import`` and
+    ``backbone pretrain`` leave it.
 
     ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
     of one that ``start_from`` names they stay as they are.
@@ -70,6 +77,7 @@ class TrainConfig:
     preset: str = "nano"
     stage: str = "joint"
     backbone: str = "pretrained"
+    backbone_file: Path | None = None
     passes: int = 1
     trigger: bool = True
     consistency: bool = True
@@ -89,7 +97,9 @@ class TrainConfig:
     threads: int = 0
     device: str = "cpu"
     devices: int = 1
+    parallel: str = "ddp"
     precision: str = "fp32"
+    recompute: bool | None = None
     resume: bool = False
     index: Path | None = None
     cache: Path | None = None
@@ -114,8 +124,9 @@ class TrainConfig:
         for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+        for name, known in (("preset", PRESETS), ("precision", PRECISIONS), ("parallel", PARALLEL)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         for name in ("micro", "patience"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 0 or more")

@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from nirvana_mri.backbone import NirvanaLM
+from nirvana_mri.backbone.shards import cut_up
 from nirvana_mri.errors import MissingExtraError, UsageError
 from nirvana_mri.train.config import TrainConfig
 
@@ -71,6 +73,10 @@ class Engine:
         """The first process's answer, for all: what depends on a clock has to be one decision."""
         return claim
 
+    def rounds(self, portions: int) -> int:
+        """How often this process has to call the model in a step for its portions."""
+        return portions
+
     def leave(self) -> None:
         """Part from the other processes."""
 
@@ -114,6 +120,45 @@ class SharedEngine(Engine):
         torch.distributed.destroy_process_group()
 
 
+class ShardedEngine(SharedEngine):
+    """One of several processes with equal codecs, over which the frozen backbone is cut up (FSDP2).
+
+    What learns is small beside it and stays whole in every process, so that averages, moments and files are DDP's.
+    """
+
+    def spread(self, model: nn.Module) -> nn.Module:
+        for part in model.modules():
+            if isinstance(part, NirvanaLM):
+                cut_up(part, part.layers, self.device, rest=False)
+                break
+        return model
+
+    def portion(self, learner: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        self._scaler.scale(loss).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        pieces = (flat / self.world).split([gradient.numel() for gradient in gradients])
+        for gradient, piece in zip(gradients, pieces, strict=True):
+            gradient.copy_(piece.view_as(gradient))
+        return super().step(optimizer, clip)
+
+    def rounds(self, portions: int) -> int:
+        """As often as the process with the most portions: a forward pass of one is a forward pass of all."""
+        most = torch.tensor(portions, device=self.device)
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        return int(most)
+
+
+ENGINES = {"ddp": SharedEngine, "fsdp": ShardedEngine}
+
+
 def make_engine(config: TrainConfig) -> Engine:
     """The engine for the processes that were asked for, or that a launcher has started already.
 
@@ -123,7 +168,7 @@ def make_engine(config: TrainConfig) -> Engine:
     devices, nodes = _announced(config.devices)
     if config.batch % (devices * nodes):
         raise UsageError(f"batch is {config.batch}, on {devices * nodes} processes; choose --batch for a multiple")
-    return SharedEngine(config) if devices * nodes > 1 else Engine(config)
+    return ENGINES[config.parallel](config) if devices * nodes > 1 else Engine(config)
 
 
 def _announced(devices: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def save_model(run: Run, path: Path, facts: dict[str, Any]) -> None:
     """The averaged weights as a model file, with what is known of its training until now."""
     training = {**facts, "steps": run.step, "metrics": _metrics(run)}
     covers = training.pop("covers")
-    save_checkpoint(run.model, path, covers=covers, training=training, codecs=run.average)
+    save_checkpoint(run.model, path, covers=covers, training=training, codecs=run.average, frozen=run.frozen)
 
 
 def _metrics(run: Run) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The training loop: plain, exact to resume, and unable to move the backbone."""
 
-import copy
 import logging
 import math
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Subset
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
-from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
-from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+from nirvana_mri.recon.checkpoint import backbone_sha256, frozen_part
+from nirvana_mri.recon.frozen import BESIDE, is_large, stored_low, write_beside
 from nirvana_mri.train.cache import HybridCache
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example, Examples
@@ -30,6 +30,7 @@ from nirvana_mri.train.objective import Objective, make_objective
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.pace import RECENT, Pace
 from nirvana_mri.train.stages import trained_parameters
+from nirvana_mri.train.start import initial_model
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.subjects import Subject, subjects_of
 from nirvana_mri.train.validation import count_of, validate, validation_examples
@@ -59,35 +60,40 @@ def train(
     with engine.ahead():
         index = read_index(config.data, config.index or config.out / INDEX, config.skip_bad, indexing)
     manifest = _manifest(config, index)
-    cache = None if config.cache is None else HybridCache(config.cache)
-    training, held_out = (subjects_of(index, names, cache) for names in (manifest.training, manifest.validation))
-    if cache is not None:
-        cache.require_room(subject.entry for subject in training + held_out)
-    if not held_out and engine.first:
+    data = _data(config, index, manifest)
+    if not data.held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = _initial_model(config, manifest).to(engine.device)
-    before = backbone_sha256(model)
+    model = initial_model(config, manifest)
+    large = is_large(model)
+    frozen = frozen_part(model, beside=large)
+    if model.backbone is not None:
+        model.backbone.recompute = large if config.recompute is None else config.recompute
+        if config.precision == "bf16":
+            stored_low(model.backbone, torch.bfloat16)
+    model.to(engine.device)
     objective = make_objective(config, model, engine.lowered)
-    answers = read_answers(config.pairs, config.annotations) if config.stage == "encoder" else None
     parameters = trained_parameters(model, config.stage)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
-    facts = training_facts(config, manifest, training)
+    run.frozen = frozen
+    facts = training_facts(config, manifest, data.training)
     run.protocol = objective.protocol
-    run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": before}
-    if answers is not None:
-        run.recipe["answers"] = answers.sha256
+    run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": frozen.sha256}
+    if data.answers is not None:
+        run.recipe["answers"] = data.answers.sha256
     state = config.out / STATE
     if config.resume:
         resume(run, state)
     elif state.exists():
         raise UsageError(f"{config.out} holds a run already; continue it with --resume or choose another folder")
     config.out.mkdir(parents=True, exist_ok=True)
+    if large and engine.first and not (config.out / BESIDE).exists():
+        write_beside(model, config.out)
     outputs = Outputs(run, config, manifest, facts, engine.first)
-    data = Data(training, held_out, answers)
     _steps(run, objective, config, engine, data, outputs, progress)
+    moved = backbone_sha256(model) != frozen.sha256
     engine.leave()
-    if backbone_sha256(model) != before:
+    if moved:
         raise RuntimeError("the frozen backbone changed while training; this is a bug, and the model is not saved")
     return config.out / BEST
 
@@ -100,46 +106,6 @@ def _manifest(config: TrainConfig, index: Index) -> Manifest:
     return read_manifest(config.manifest, index.entries)
 
 
-def _initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
-    torch.manual_seed(config.seed)
-    if config.start_from is not None:
-        loaded = load_model(config.start_from)
-        _require_unseen(loaded, manifest)
-        model = copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
-    elif config.preset == "nano":
-        model = NirvanaRecon(_model_config(config))
-    else:
-        raise UsageError(f"preset is {config.preset!r}; expected 'nano' (larger ones need a GPU engine)")
-    return model
-
-
-def _model_config(config: TrainConfig) -> NirvanaReconConfig:
-    """The preset with what the run changes of it."""
-    found = NirvanaReconConfig.nano(backbone=config.backbone, passes=config.passes, trigger=config.trigger)
-    if not config.consistency:
-        found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
-    if config.encoder_depth:
-        found = replace(found, encoder=replace(found.encoder, depth=config.encoder_depth))
-    return found
-
-
-def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
-    """DataError where the model to begin with was trained on what is to be held out now; a warning where all that is
-    known of its training are names, and one of them is the same.
-    """
-    told = loaded.training.get("manifest", {}).get("training", {})
-    for name, fingerprint in manifest.validation.items():
-        if fingerprint in told.values():
-            raise DataError(
-                f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
-            )
-    named = set(loaded.training.get("split", {}).get("training", ())) if not told else set()
-    for name in sorted(named & manifest.validation.keys()):
-        logging.getLogger(__name__).warning(
-            "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
-        )
-
-
 @dataclass(frozen=True)
 class Data:
     """Who is trained on, who is held out, and (stage encoder) what is to be said of them."""
@@ -147,6 +113,16 @@ class Data:
     training: list[Subject]
     held_out: list[Subject]
     answers: Answers | None
+
+
+def _data(config: TrainConfig, index: Index, manifest: Manifest) -> Data:
+    """The two sides, read through a cache if wanted. Raises: UsageError where the disk has no room for that."""
+    cache = None if config.cache is None else HybridCache(config.cache)
+    training, held_out = (subjects_of(index, names, cache) for names in (manifest.training, manifest.validation))
+    if cache is not None:
+        cache.require_room(subject.entry for subject in training + held_out)
+    answers = read_answers(config.pairs, config.annotations) if config.stage == "encoder" else None
+    return Data(training, held_out, answers)
 
 
 def _steps(
@@ -205,6 +181,7 @@ def _stream(data: Data, config: TrainConfig, first: int, engine: Engine) -> Iter
 
 def _single_thread(worker: int) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a cluster's notice is for the process that trains
 
 
 def _step(
@@ -217,10 +194,12 @@ def _step(
     run.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     parts = list(portions(examples, config.micro))
-    for number, part in enumerate(parts):
-        part = [example.to(engine.device) for example in part]
-        with engine.portion(learner, last=number + 1 == len(parts)):
-            loss = learner(part) / len(examples)
+    rounds = engine.rounds(len(parts))
+    for number in range(rounds):
+        weight = 1.0 if number < len(parts) else 0.0  # of a portion that is seen again, for others' sake
+        part = [example.to(engine.device) for example in parts[min(number, len(parts) - 1)]]
+        with engine.portion(learner, last=number + 1 == rounds):
+            loss = weight * learner(part) / len(examples)
             engine.backward(loss)
         total += float(loss.detach())
     total = engine.total([total])[0] / engine.world

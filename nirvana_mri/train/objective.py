@@ -62,16 +62,20 @@ class ImageObjective(Objective):
         self.l1_weight = l1_weight
 
     def forward(self, examples: list[Example]) -> Tensor:
-        with self.lowered():
-            images = self.model([example.problem for example in examples])
+        images = self._images(examples)
         losses = [
             image_loss(_picture(example, image), example.target, example.data_range, self.l1_weight)
             for example, image in zip(examples, images, strict=True)
         ]
         return torch.stack(losses).sum()
 
+    def _images(self, examples: list[Example]) -> list[Tensor]:
+        with self.lowered():
+            found: list[Tensor] = self.model([example.problem for example in examples])
+        return found
+
     def judge(self, example: Example, show: Path | None, title: str) -> tuple[float, ...]:
-        picture = _picture(example, self.model([example.problem])[0])
+        picture = _picture(example, self._images([example])[0])
         if show is not None:
             _draw(example, picture, show, title)
         error = float((picture - example.target).square().mean())

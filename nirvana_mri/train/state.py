@@ -14,6 +14,7 @@ from torch import Tensor
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import CheckpointError
 from nirvana_mri.language.state import require_same
+from nirvana_mri.recon.frozen import FrozenPart
 from nirvana_mri.recon.model import NirvanaRecon
 
 FORMAT = "nirvana-training/1"
@@ -21,7 +22,7 @@ FORMAT = "nirvana-training/1"
 
 @dataclass(eq=False)
 class Run:
-    """All that changes while training, and the recipe that decides how.
+    """All that changes while training, the recipe that decides how, and what files hold of the backbone, if ready.
 
     ``scores`` are the last held-out ones with their step, by ``protocol``, and ``best`` the best of them; empty before
     the first.
@@ -35,6 +36,7 @@ class Run:
     best: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     protocol: str = ""
+    frozen: FrozenPart | None = None
 
 
 def codec_weights(model: NirvanaRecon) -> Iterator[tuple[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Held-out examples, fixed for a run, and how well the averaged weights do on them."""
 
+import math
 import zlib
 from pathlib import Path
 
@@ -20,14 +21,16 @@ EXAMPLES = (8, 32)  # at least, at most
 def validation_examples(
     held_out: list[Subject], config: TrainConfig, engine: Engine, answers: Answers | None
 ) -> list[Example]:
-    """This process's share of whole slices of the held-out subjects in turn.
+    """This process's share of whole slices of the held-out subjects in turn; all have as many, so the last ones of some
+    may be over.
 
     Each draws by its own name, whoever else is held out.
     """
     if not held_out:
         return []
     examples = []
-    for number in range(engine.rank, count_of(held_out), engine.world):
+    rounds = math.ceil(count_of(held_out) / engine.world)
+    for number in range(engine.rank, rounds * engine.world, engine.world):
         subject = held_out[number % len(held_out)]
         seed = [config.seed, 1, zlib.crc32(subject.name.encode()), number // len(held_out)]
         example = make_example(subject, np.random.default_rng(seed), config, whole=True, answers=answers)
@@ -55,6 +58,7 @@ def validate(
     with torch.no_grad():
         for number, example in enumerate(examples):
             found = objective.judge(example, show if number == 0 else None, f"held out, step {run.step:,}")
-            sums = [total + value for total, value in zip(sums, found, strict=True)]
+            if number * engine.world + engine.rank < count:
+                sums = [total + value for total, value in zip(sums, found, strict=True)]
     put_weights(run.model, current)
     return dict(zip(objective.scores, (total / count for total in engine.total(sums)), strict=True))

@@ -1,0 +1,70 @@
+"""The model that a run begins with: another run's, or a preset's round the language model that was asked for."""
+
+import copy
+import logging
+from dataclasses import replace
+
+import torch
+
+from nirvana_mri.backbone import BackboneConfig, load_backbone
+from nirvana_mri.backbone.file import stored_tokenizer
+from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.recon.checkpoint import LoadedModel, load_model
+from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
+from nirvana_mri.train.config import TrainConfig
+from nirvana_mri.train.manifest import Manifest
+
+BUILDERS = {"nano": NirvanaReconConfig.nano, "base": NirvanaReconConfig.base}
+
+
+def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
+    """Weights before the first step, on the CPU in float32: the same for the same seed.
+
+    Raises: UsageError for a language model that is not there or contradicts itself, DataError where the model to begin
+    with was trained on what is to be held out.
+    """
+    torch.manual_seed(config.seed)
+    if config.start_from is not None:
+        if config.backbone_file is not None:
+            raise UsageError(f"{config.start_from} brings its own language model; leave out --backbone-file or --from")
+        loaded = load_model(config.start_from)
+        _require_unseen(loaded, manifest)
+        return copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
+    if config.backbone_file is not None:
+        if config.backbone != "pretrained":
+            raise UsageError(f"--backbone {config.backbone} and --backbone-file contradict each other; choose one")
+        backbone = load_backbone(config.backbone_file, dtype=torch.float32)
+        return NirvanaRecon(_sizes(config, backbone.config), backbone, stored_tokenizer(config.backbone_file))
+    if config.preset == "base" and config.backbone == "pretrained":
+        raise UsageError(
+            "the language model of preset base does not come with the package; make a file of the published weights "
+            "(nirvana-mri backbone import) and name it with --backbone-file, or draw weights with --backbone random"
+        )
+    return NirvanaRecon(_sizes(config))
+
+
+def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReconConfig:
+    """The preset with what the run changes of it."""
+    found = BUILDERS[config.preset](lm, backbone=config.backbone, passes=config.passes, trigger=config.trigger)
+    if not config.consistency:
+        found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
+    if config.encoder_depth:
+        found = replace(found, encoder=replace(found.encoder, depth=config.encoder_depth))
+    return found
+
+
+def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
+    """DataError where the model to begin with was trained on what is to be held out now; a warning where all that is
+    known of its training are names, and one of them is the same.
+    """
+    told = loaded.training.get("manifest", {}).get("training", {})
+    for name, fingerprint in manifest.validation.items():
+        if fingerprint in told.values():
+            raise DataError(
+                f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
+            )
+    named = set(loaded.training.get("split", {}).get("training", ())) if not told else set()
+    for name in sorted(named & manifest.validation.keys()):
+        logging.getLogger(__name__).warning(
+            "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
+        )
