@@ -36,7 +36,7 @@ def main() -> None:
     if options.long_from:
         place = tokens[options.long_from - 1]
         axes.axvline(place, color="grey", lw=0.8, ls=":")
-        axes.text(place, loss.max(), "longer rows from here ", fontsize=7, color="grey", ha="right", va="top")
+        axes.text(place, loss.min(), "longer rows from here ", fontsize=7, color="grey", ha="right", va="bottom")
     axes.set_xlabel("tokens seen [million]")
     axes.set_ylabel("loss [nats per token]")
     axes.legend(frameon=False, fontsize=8, loc="upper center")

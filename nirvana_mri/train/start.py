@@ -14,8 +14,6 @@ from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.manifest import Manifest
 
-BUILDERS = {"nano": NirvanaReconConfig.nano, "base": NirvanaReconConfig.base}
-
 
 def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
     """Weights before the first step, on the CPU in float32: the same for the same seed.
@@ -45,7 +43,8 @@ def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
 
 def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReconConfig:
     """The preset with what the run changes of it."""
-    found = BUILDERS[config.preset](lm, backbone=config.backbone, passes=config.passes, trigger=config.trigger)
+    build = {"nano": NirvanaReconConfig.nano, "base": NirvanaReconConfig.base}[config.preset]
+    found = build(lm, backbone=config.backbone, passes=config.passes, trigger=config.trigger)
     if not config.consistency:
         found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
     if config.encoder_depth:

@@ -10,7 +10,7 @@ import pytest
 from language_support import tiny_tokenizer
 from tiny import tiny_config, tiny_scan
 
-from nirvana_mri.backbone import NirvanaLM
+from nirvana_mri.backbone import BackboneConfig, NirvanaLM
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.recon import model as model_module
 from nirvana_mri.recon.model import NirvanaReconConfig
@@ -27,7 +27,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     words = tiny_tokenizer()
     lm = replace(tiny_config().lm, vocab_size=words.vocab_size)
 
-    def nano(**changes: Any) -> NirvanaReconConfig:
+    def nano(_: BackboneConfig | None = None, **changes: Any) -> NirvanaReconConfig:
         return replace(tiny_config(), lm=lm, **changes)
 
     monkeypatch.setattr(NirvanaReconConfig, "nano", nano)
