@@ -154,12 +154,12 @@ def test_harmful_headers_are_refused_at_once(
     path = tmp_path / "x.dcm"
     path.write_bytes(content)
     assert is_dicom(path)
-    start = time.perf_counter()
+    start = time.process_time()  # other processes' work is no fault of the reader's
     with pytest.raises(DataError, match=message) as caught:
         read_dicom(path)
     assert "\n" not in str(caught.value)
     assert "CANARY" not in str(caught.value)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_declared_size_beyond_the_file(tmp_path: Path) -> None:
