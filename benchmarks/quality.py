@@ -145,7 +145,7 @@ def scans(shared: Path, folder: Path) -> Iterable[tuple[str, int, Scan]]:
     """(patient, coils, scan): held-out subjects seen by simulated coils, and a real one."""
     for name in TEST:
         path = shared / "data" / "volumes" / f"{name}.nii.gz"
-        count = nm.simulate(path, coils=1, noise=0, seed=0).shape[0]
+        count = nm.simulate(path, coils=1, noise=NOISE, seed=0).shape[0]
         chosen = range(round(0.4 * count), round(0.6 * count) + 1, max(1, round(0.1 * count)))[:SLICES]
         for coils in COILS:
             yield name, coils, nm.simulate(path, coils=coils, noise=NOISE, seed=0, slices=chosen)
