@@ -117,10 +117,12 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
         covers, training = json.loads(metadata["covers"]), json.loads(metadata["training"])
         # The file holds the backbone's weights, whatever the shipped one is by now.
         words = BPETokenizer(metadata["tokenizer"], str(path)) if "tokenizer" in metadata else None
-        backbone = None if config.backbone == "none" else NirvanaLM(config.lm)
         if "backbone_file" in metadata:
-            backbone = read_beside(path)
-            tensors |= {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+            beside = read_beside(path)
+            tensors |= {f"backbone.{name}": tensor for name, tensor in beside.state_dict().items()}
+            backbone: NirvanaLM | None = beside
+        else:
+            backbone = None if config.backbone == "none" else NirvanaLM(config.lm)
         model = NirvanaRecon(config, backbone, words)
         model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as problem:

@@ -124,16 +124,16 @@ def reconstruct_slices(
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
     peer = load_peer(method, weights_file(model), device) if method in PEERS else None
-    white = whitening_of(scan, device) if prewhiten else None
-    adaptation = None
-    if adapt and loaded is not None:
-        slices_seen = _learned_from(scan, numbers, sampling, white, device)
-        network, adaptation = adapt_codecs(loaded.model, slices_seen, adapt, seed, adapting)
-        loaded = replace(loaded, model=network)
     solver = None if sampling.complete or peer else _solver(method, loaded)
     combine = "sense" if keep_phase else combine
     plain = solver is None and combine == "rss"
-    white = None if plain else white
+    white = whitening_of(scan, device) if prewhiten and not plain else None
+    adaptation = None
+    if adapt and loaded is not None:
+        learned_from = _learned_from(scan, numbers, sampling, white, device)
+        network, adaptation = adapt_codecs(loaded.model, learned_from, adapt, seed, adapting)
+        loaded = replace(loaded, model=network)
+        solver = _solver(method, loaded)
     size = min(scan.crop[0], scan.shape[2]), min(scan.crop[1], scan.shape[3])
     head = Volume(
         voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
@@ -196,16 +196,21 @@ def _named(number: int) -> Iterator[None]:
 def _learned_from(
     scan: Scan, numbers: Sequence[int], sampling: Sampling, white: Whitening | None, device: str
 ) -> list[SliceProblem]:
-    """A few slices to adapt to, spread over those that are wanted. Raises: UsageError where nothing was left out."""
+    """A few slices to adapt to, spread over those that are wanted. Raises: UsageError where nothing was left out, or
+    there is nothing in them.
+    """
     if sampling.complete:
         raise UsageError(
             "adapt is for undersampled scans, and this one is complete; add accelerate, or leave adapt out"
         )
-    filled = numbers if scan.raw else [number for number in numbers if scan.kspace[number].any()]
     problems = []
-    for number in (filled[place] for place in spread_evenly(len(filled))):
-        with _named(number):
-            problems.append(prepare_slice(scan.kspace[number], sampling.mask, scan.crop, device, white))
+    for number in (numbers[place] for place in spread_evenly(len(numbers))):
+        kspace = scan.kspace[number]
+        if scan.raw or kspace.any():  # a picture may have slices with nothing in them
+            with _named(number):
+                problems.append(prepare_slice(kspace, sampling.mask, scan.crop, device, white))
+    if not problems:
+        raise UsageError("adapt finds nothing in the slices that it would learn from; choose others, or leave it out")
     return problems
 
 

@@ -117,6 +117,32 @@ def test_a_gain_that_one_column_made_is_not_believed(monkeypatch: pytest.MonkeyP
     assert adapt(tiny_model(), [problem_of()], 1)[1].kept
 
 
+def test_the_codecs_judged_best_are_used_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [[1.0, 1.0, 1.0], [0.5, 0.6, 0.55], [0.9, 0.9, 0.9]]
+    weights: list[torch.Tensor] = []
+
+    def judge(learner: NirvanaRecon, _: object) -> torch.Tensor:
+        weights.append(learner.decoder.log_prior.detach().clone())
+        return torch.tensor(errors[len(weights) - 1], dtype=torch.float64)
+
+    monkeypatch.setattr(module, "EVERY", 1)
+    monkeypatch.setattr(module, "_errors", judge)
+    adapted, came = adapt(tiny_model(), [problem_of()], 2)
+    assert (came.best, came.steps, came.kept) == (1, 2, True)
+    assert torch.equal(adapted.decoder.log_prior, weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_slices_with_nothing_in_them_are_passed_over() -> None:
+    full = tiny_scan(slices=3)
+    kspace = np.stack([full.kspace[0], *np.zeros((2, *full.shape[1:]), np.complex64)])
+    scan = replace(full, kspace=kspace, raw=False)
+    came = nm.reconstruct(scan, tiny_model(), adapt=1, **FAST).provenance["adaptation"]
+    assert came["slices"] == 1
+    with pytest.raises(UsageError, match="nothing in the slices"):
+        nm.reconstruct(scan, tiny_model(), slices=[1, 2], adapt=1, **FAST)
+
+
 def test_it_stops_when_it_gets_no_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY", 1)
     monkeypatch.setattr(module, "_errors", lambda *_: torch.ones(4, dtype=torch.float64))

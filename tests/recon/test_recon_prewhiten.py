@@ -177,6 +177,12 @@ def test_noise_that_says_nothing_is_refused_before_the_first_slice(damage: objec
     assert nm.reconstruct(broken, method="sense", mask=MASK, prewhiten=False).voxels.size
 
 
+def test_the_plain_root_sum_of_squares_does_not_ask_for_it() -> None:
+    broken = replace(CLEAN, noise=np.full((COILS, 64), np.nan, np.complex64))
+    plain = nm.reconstruct(broken, method="zero-filled", accelerate=2)
+    np.testing.assert_array_equal(plain.voxels, nm.reconstruct(CLEAN, method="zero-filled", accelerate=2).voxels)
+
+
 def test_a_single_coil_needs_none() -> None:
     scan = simulate(head(64, 56, 1), coils=1, noise=0.01, seed=1)
     scan = replace(scan, noise=np.ones((1, 9), np.complex64))
