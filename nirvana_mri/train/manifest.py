@@ -50,7 +50,7 @@ def split(entries: tuple[Entry, ...], held_out: tuple[str, ...], fraction: float
     chosen = set(held_out)
     if not chosen and fraction:
         patients = list(_patients(entries).values())
-        count = max(1, round(fraction * len(patients))) if len(patients) > 1 else 0
+        count = min(max(1, round(fraction * len(patients))), len(patients) - 1)  # somebody is left to learn from
         drawn = np.random.default_rng(seed).permutation(len(patients))[:count]
         chosen = {entry.name for number in drawn for entry in patients[number]}
     kept, held = (

@@ -41,6 +41,7 @@ def test_a_preempted_job_goes_on_where_it_was(config: TrainConfig, tmp_path: Pat
         _wait(lambda: f"Requeued job {name}" in log.read_text(encoding="utf-8"))
         reached = _steps(config.out)[-1]
         _wait(lambda: state.stat().st_mtime_ns > before and _steps(config.out)[-1] > reached)
+        _wait((config.out / "last.safetensors").exists)  # the first process may have stopped between state and model
     finally:
         controller.send_signal(signal.SIGINT)
         controller.wait(30)
