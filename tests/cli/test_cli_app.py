@@ -30,15 +30,19 @@ def test_help_loads_nothing_heavy() -> None:
     assert "reconstruct" in done.stdout
 
 
-def test_help_answers_in_half_a_second() -> None:
-    """Of processor time, the best of three: what other programs do at the moment does not count."""
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*ENTRY, "--help"], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.5
+def processor_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help_takes_less_than_twice_what_the_shell_library_takes_to_load() -> None:
+    """Half a second where typer loads in a quarter; as a ratio, so that a busy or slow machine does not decide."""
+    floor = [sys.executable, "-c", "import typer, typer.rich_utils"]
+    taken = [(processor_seconds([*ENTRY, "--help"]), processor_seconds(floor)) for _ in range(4)]
+    ours, library = (min(column) for column in zip(*taken, strict=True))
+    assert ours < 2 * library
 
 
 @pytest.mark.parametrize("name", COMMANDS)
