@@ -7,7 +7,7 @@ export PYTHON TORCH_INDEX
 ENVIRONMENT := pyproject.toml constraints-cpu.txt scripts/setup_env.sh
 BIN := .venv/bin
 WORKERS ?= auto
-PEERS := bart dcm2niix dicom3tools ismrmrd-tools
+PEERS := bart chromium dcm2niix dcmtk dicom3tools ismrmrd-tools
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .DEFAULT_GOAL := help

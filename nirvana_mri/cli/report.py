@@ -74,7 +74,8 @@ def report(
     from nirvana_mri.atomic import check_target
     from nirvana_mri.recon.batch import Recipe
     from nirvana_mri.recon.open import open_scan
-    from nirvana_mri.report.page import make_page, write_page
+    from nirvana_mri.report.html import write_page
+    from nirvana_mri.report.page import make_page
 
     check_target(out)
     source = open_scan(

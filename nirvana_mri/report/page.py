@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nirvana_mri import __version__
-from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import DataError, ProtocolError
 from nirvana_mri.eval.evaluate import Score, evaluate
 from nirvana_mri.eval.target import Target, centre_crop, open_target
-from nirvana_mri.figures import Panel, comparison, png
+from nirvana_mri.figures import Panel, comparison
 from nirvana_mri.io.writers.derivation import method_words
-from nirvana_mri.report.facts import Facts, reconstruction_facts, scan_facts
+from nirvana_mri.report.facts import reconstruction_facts, scan_facts
+from nirvana_mri.report.html import (
+    details,
+    document,
+    facts_table,
+    figure,
+    paragraph,
+    scores_table,
+    section,
+    warnings_list,
+)
 from nirvana_mri.report.inspect import inspect
 from nirvana_mri.scan import Scan
-from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
+from nirvana_mri.volume import Volume
 
 SHOWN = 3  # slices with pictures
 
@@ -49,27 +53,21 @@ def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
     found = inspect(scan)
     main = volumes[0]
     warnings = tuple(dict.fromkeys((*found.warnings, *main.warnings, *scored.notes)))
-    template = Template(files("nirvana_mri.report").joinpath("page_template.html").read_text("utf-8"))
-    return template.substitute(
-        title=escape(f"Reconstruction of {scan.name}"),
-        lead=escape(
-            f"{method_words(main)} from {found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices"
+    return document(
+        f"Reconstruction of {scan.name}",
+        f"{method_words(main)} from {found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices",
+        (
+            warnings_list(warnings),
+            section("Pictures", *(_figure(scored, number) for number in _chosen(main))),
+            section("Scores", _scores(scored)),
+            section(
+                "How it was reconstructed",
+                facts_table(reconstruction_facts(main)),
+                details("provenance", main.provenance),
+            ),
+            section("What the scan is", facts_table(scan_facts(found)), details("all of it", found.as_dict())),
         ),
-        notice=escape(NOT_FOR_CLINICAL_USE),
-        warnings=_list(warnings),
-        figures="\n".join(_figure(scored, number) for number in _chosen(main)),
-        scores=_scores(scored),
-        reconstruction=_table(reconstruction_facts(main)) + _details("provenance", main.provenance),
-        scan=_table(scan_facts(found)) + _details("all of it", found.as_dict()),
-        version=escape(__version__),
     )
-
-
-def write_page(page: str, path: str | Path) -> Path:
-    """Write the page, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return Path(path)
 
 
 def score_all(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path | None = None) -> Scored:
@@ -119,20 +117,16 @@ def _figure(scored: Scored, number: int) -> str:
     panels, target = panels_of(scored, number)
     if not panels[0].picture.size:
         raise DataError(f"slice {number} has no picture; reconstruct it again")
-    image = base64.b64encode(png(comparison(panels, target))).decode()
     names = ", ".join(panel.title for panel in panels)
     what = f"slice {number}: {names}" + ("; below, the error of each, 5 times" if target is not None else "")
     caption = f"{what}. Scores are of the whole volume." if any(scored.scores) else f"{what}."
-    return (
-        f'<figure><img alt="{escape(what)}" src="data:image/png;base64,{image}">'
-        f"<figcaption>{escape(caption[0].upper() + caption[1:])}</figcaption></figure>"
-    )
+    return figure(comparison(panels, target), what, caption[0].upper() + caption[1:])
 
 
 def _scores(scored: Scored) -> str:
     rows = [
         (
-            method_words(volume),
+            escape(method_words(volume)),
             f"{score.ssim:.4f}",
             f"{score.psnr:.2f}",
             f"{score.nmse:.5f}",
@@ -142,35 +136,15 @@ def _scores(scored: Scored) -> str:
         if score is not None
     ]
     if not rows:
-        return '<p class="soft">None: there is no target to compare with.</p>'
-    head = "".join(f"<th>{name}</th>" for name in ("method", "SSIM", "PSNR [dB]", "NMSE", "acceleration"))
-    body = "".join(
-        f'<tr class="{"beside" if i else "main"}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for i, row in enumerate(rows)
-    )
+        return paragraph("None: there is no target to compare with.", "soft")
     protocol = next(score.protocol for score in scored.scores if score is not None)
     rule = {key: value for key, value in protocol.as_dict().items() if value}
     return (
-        f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f'<p class="soft">Protocol {escape(protocol.name)}: compare these only with scores of the same protocol.</p>'
-        + _details("protocol", rule)
+        scores_table(("method", "SSIM", "PSNR [dB]", "NMSE", "acceleration"), rows)
+        + paragraph(f"Protocol {protocol.name}: compare these only with scores of the same protocol.", "soft")
+        + details("protocol", rule)
     )
 
 
 def _times(acceleration: float | None) -> str:
     return "" if acceleration is None else f"{acceleration:.2f}x"
-
-
-def _table(facts: Facts) -> str:
-    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in facts)
-    return f'<table class="facts"><tbody>{rows}</tbody></table>'
-
-
-def _list(warnings: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in warnings)
-    return f'<h2>Warnings</h2><ul class="warnings">{items}</ul>' if items else ""
-
-
-def _details(summary: str, values: Any) -> str:
-    text = json.dumps(dict(values), indent=2, default=str, ensure_ascii=False)
-    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"

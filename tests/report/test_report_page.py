@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_support import WIDTHS, open_page
 from tiny import tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.errors import ProtocolError
-from nirvana_mri.report.page import make_page, write_page
+from nirvana_mri.report.html import write_page
+from nirvana_mri.report.page import make_page
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
 
@@ -135,3 +137,12 @@ def test_the_page_is_written_whole(tmp_path: Path, scan: Scan, volumes: list[Vol
     page = make_page(scan, volumes[:1])
     assert write_page(page, tmp_path / "page.html").read_text(encoding="utf-8") == page
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_browser_has_nothing_to_complain_of(tmp_path: Path, scan: Scan, volumes: list[Volume], width: int) -> None:
+    write_page(make_page(scan, volumes), tmp_path / "page.html")
+    opened = open_page(tmp_path / "page.html", width)
+    assert opened.complaints == ()
+    assert opened.requests == ()
+    assert opened.overflow <= 0
