@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from nirvana_mri.errors import DataError
+from nirvana_mri.errors import DataError, ScanError
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.masks import make_mask
@@ -27,6 +27,7 @@ from nirvana_mri.train.index import Entry
 from nirvana_mri.train.subjects import FullSlice, Subject
 
 PLANAR = ("poisson",)  # masks of the whole plane, which leave no hybrid space to cut strips from
+LINES, BLOCK = 6, 12  # the smallest calibration region: columns, or the side of a block
 OBJECT = 0.1  # of the brightest pixel: what lies above counts as the object
 TINY = 1e-12
 MOST_BAD = 20  # slices in a row that cannot be read, before that is an error
@@ -188,11 +189,27 @@ def _plane(full: FullSlice, mask: np.ndarray) -> tuple[SliceProblem, Tensor]:
 
 
 def draw_mask(recipe: MaskRecipe, kind: str, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
-    """A sampling of the recipe: bool ``[nx]`` or ``[ny nx]``."""
-    acceleration = int(draw.choice(recipe.accelerations))
+    """A sampling of the recipe: bool ``[nx]`` or ``[ny nx]``; of a small matrix one of the lower accelerations, which
+    leave samples beside the calibration region.
+
+    Raises: ScanError for a matrix too small for any of them.
+    """
+    acceleration = int(draw.choice(_within(recipe.accelerations, kind, shape)))
     fraction = min(recipe.calibration / acceleration * float(draw.uniform(0.75, 1.25)), 0.5 / acceleration)
-    fraction = max(fraction, 12 / min(shape)) if kind in PLANAR else max(fraction, 6 / shape[1])
+    fraction = max(fraction, BLOCK / min(shape)) if kind in PLANAR else max(fraction, LINES / shape[1])
     return make_mask(kind, (shape[0], shape[1]), acceleration, fraction, int(draw.integers(2**31)))
+
+
+def _within(accelerations: tuple[int, ...], kind: str, shape: tuple[int, ...]) -> list[int]:
+    """Those at which the smallest calibration region takes at most three quarters of the samples."""
+    share = (BLOCK / min(shape)) ** 2 if kind in PLANAR else LINES / shape[1]
+    found = [each for each in accelerations if share <= 0.75 / each]
+    if not found:
+        raise ScanError(
+            f"a matrix of {shape[0]}x{shape[1]} is too small for {kind} at {min(accelerations)}x and more; "
+            "leave the scan out, or train with lower accelerations"
+        )
+    return found
 
 
 def draw_rows(target: Tensor, height: int, draw: np.random.Generator) -> slice:

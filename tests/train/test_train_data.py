@@ -4,6 +4,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import head, tiny_scan
 
 from nirvana_mri.errors import ScanError, UsageError
@@ -11,7 +13,7 @@ from nirvana_mri.physics.fourier import fft2c
 from nirvana_mri.recon.hybrid import hybrid_slice, prepare_hybrid
 from nirvana_mri.train import MaskRecipe, TrainConfig
 from nirvana_mri.train.augment import vary_picture
-from nirvana_mri.train.data import Examples, draw_rows
+from nirvana_mri.train.data import PLANAR, Examples, draw_mask, draw_rows
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loss import image_loss, ssim
 from nirvana_mri.train.subjects import Subject, subjects_of
@@ -190,3 +192,17 @@ def test_impossible_settings_are_refused(tmp_path: Path, change: dict, message: 
 def test_mask_weights_must_sum_to_one() -> None:
     with pytest.raises(UsageError, match="sum to"):
         MaskRecipe(kinds=("random",), kind_weights=(0.4,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(MaskRecipe().kinds), st.integers(16, 80), st.integers(16, 80), st.integers(0, 2**31))
+def test_a_small_matrix_is_sampled_less_fast_or_refused(kind: str, ny: int, nx: int, seed: int) -> None:
+    """Whatever can be drawn leaves samples beside the calibration region; what cannot says so."""
+    recipe, draw = MaskRecipe(), np.random.default_rng(seed)
+    if (min(ny, nx) if kind in PLANAR else nx) < 24:  # at 3x: 12 / sqrt(0.25), 6 / 0.25
+        with pytest.raises(ScanError, match="too small"):
+            draw_mask(recipe, kind, (ny, nx), draw)
+        return
+    mask = np.broadcast_to(draw_mask(recipe, kind, (ny, nx), draw), (ny, nx))
+    assert mask.mean() < 0.75
+    assert mask.any(axis=0)[nx // 2]
