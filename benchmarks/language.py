@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 from language_recall import PAIRS, recall_accuracy, recall_document
+from language_words import mean_and_half, sentences
 from machine import heading
-from scipy import stats
 
 from nirvana_mri.backbone import BackboneConfig, NirvanaLM, load_backbone
 from nirvana_mri.backbone.tokenizer import BPETokenizer, load_tokenizer, save_tokenizer, train_tokenizer
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2_000_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--note", default="", help="what else the machine did meanwhile, for the result's head")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     prepare(options.text, options.runs)
@@ -90,7 +91,7 @@ def main() -> None:
     with multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=1) as pool:
         for done in pool.imap_unordered(run, jobs, chunksize=1):
             print(done, flush=True)
-    RESULT.write_text(report(options.runs, options.tokens), encoding="utf-8")
+    RESULT.write_text(report(options.runs, options.tokens, options.note), encoding="utf-8")
     print(f"wrote {RESULT}")
 
 
@@ -162,7 +163,7 @@ def score(model: NirvanaLM, tokenizer: BPETokenizer, held_out: Path, seed: int) 
     return {"loss": bins, "far": far, "cache_bytes": held, "recall": recall, "microseconds_per_token": 1e6 * seconds}
 
 
-def report(runs: Path, tokens: int) -> str:
+def report(runs: Path, tokens: int, note: str = "") -> str:
     found = [json.loads(path.read_text()) for path in sorted(runs.glob("*-[0-9].json"))]
     found = [each for each in found if each["tokens"] == tokens]
     vocabulary = load_tokenizer(runs / "tokenizer.json").vocab_size
@@ -171,7 +172,9 @@ def report(runs: Path, tokens: int) -> str:
     lines = [
         f"# Architectures compared at {size / 1e6:.1f} M parameters and {tokens / 1e6:g} M tokens, {len(seeds)} seeds",
         "",
-        heading(f"python benchmarks/language.py TEXT RUNS --tokens {tokens} --seeds {len(seeds)}", 0),
+        heading(f"python benchmarks/language.py TEXT RUNS --tokens {tokens} --seeds {len(seeds)}", 0).rstrip(),
+        *([f"- meanwhile: {note}"] if note else []),
+        "",
         ABOUT,
         "",
         "| model | parameters | "
@@ -196,6 +199,10 @@ def report(runs: Path, tokens: int) -> str:
         *paired_table(found),
         "",
         *far_table(found),
+        "",
+        "In words (nirvana minus the other, paired by seed, 95 % t-intervals):",
+        "",
+        *sentences(found, f"{BINS[0][0]}-{BINS[0][1]}", [f"{a}-{b}" for a, b in BINS], str(FAR[-1])),
         "",
         *(f"- **{name}**: {VARIANTS[name].summary}" for name in VARIANTS),
         "",
@@ -254,12 +261,8 @@ def interval(values: list[float], digits: int) -> str:
     """Mean and half the width of its 95 % t-interval."""
     if not values:
         return "—"
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    mean, half = mean_and_half(values)
+    return f"{mean:.{digits}f}" if math.isnan(half) else f"{mean:.{digits}f} ± {half:.{digits}f}"
 
 
 if __name__ == "__main__":
