@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +49,15 @@ def load_h5(path: str | Path) -> Volume:
             warnings=tuple(str(note) for note in _json(file, "warnings", [])),
             maps=_maps(file, voxels.shape, provenance),
         )
+
+
+def holds_reconstruction(path: str | Path) -> bool:
+    """True for an HDF5 file with a reconstruction and no k-space."""
+    path = Path(path)
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    with SafeFile(path, DataError) as file:
+        return file.has("reconstruction") and not file.has("kspace")
 
 
 def _voxels(file: SafeFile) -> NDArray[Any]:
