@@ -21,7 +21,8 @@ class Volume:
     intensity scale of the scan. ``affine`` takes (x, y, slice) indices to RAS mm. ``mask`` is the sampling
     that the reconstruction really used (True = measured), bool ``[nx]`` or ``[ny, nx]``. ``slices`` are the
     slice numbers in the scan. ``provenance`` is JSON-ready and always holds ``method``, ``model``,
-    ``model_sha256``, ``sampling``, ``toolkit_version`` and ``notice``.
+    ``model_sha256``, ``sampling``, ``toolkit_version`` and ``notice``. ``maps`` are pictures ``[slice, ny, nx]`` of the
+    slices that ``provenance["trust"]`` names, where trust was asked for: what was ``invented``, say.
     """
 
     voxels: NDArray[Any]
@@ -32,6 +33,7 @@ class Volume:
     slices: tuple[int, ...] = ()
     orientation_known: bool = False
     warnings: tuple[str, ...] = field(default=())
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def magnitude(self) -> NDArray[np.float32]:

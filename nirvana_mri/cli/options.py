@@ -147,6 +147,24 @@ AdaptOption = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+StrengthOption = Annotated[
+    float,
+    typer.Option(
+        "--strength",
+        metavar="0..1",
+        help="How far to follow the model: 1 all the way, 0 the classical answer (CG-SENSE).",
+        rich_help_panel=MODEL,
+    ),
+]
+ErrorBarsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--error-bars",
+        metavar="FILE",
+        help="Error bars calibrated for this method (scripts/calibrate_error_bars.py).",
+        rich_help_panel=OUTPUT,
+    ),
+]
 AccelerateOption = Annotated[
     float | None,
     typer.Option(

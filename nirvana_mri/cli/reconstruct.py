@@ -20,6 +20,7 @@ from nirvana_mri.cli.options import (
     DatasetOption,
     DeviceOption,
     EncodingOption,
+    ErrorBarsOption,
     FloatOption,
     FormatOption,
     IdentifiersOption,
@@ -33,6 +34,7 @@ from nirvana_mri.cli.options import (
     ReferenceOption,
     SeedOption,
     SlicesOption,
+    StrengthOption,
     VolumeOption,
     WeightsOption,
     chosen_mask,
@@ -76,6 +78,7 @@ def reconstruct(
     ] = False,
     prewhiten: PrewhitenOption = True,
     adapt: AdaptOption = 0,
+    strength: StrengthOption = 1.0,
     accelerate: AccelerateOption = None,
     mask: MaskOption = None,
     center_fraction: CenterOption = 0.08,
@@ -92,6 +95,15 @@ def reconstruct(
     assume_orientation: OrientationOption = None,
     floating: FloatOption = False,
     keep_identifiers: IdentifiersOption = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Also measure, in three slices at most, the residual on withheld lines and what was invented.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    error_bars: ErrorBarsOption = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -122,6 +134,9 @@ def reconstruct(
         keep_phase=keep_phase,
         prewhiten=prewhiten,
         adapt=adapt,
+        strength=strength,
+        trust=trust,
+        error_bars=error_bars and str(error_bars),
         device=device,
     )
     reading = Reading(volume, encoding, calibration, axes, dataset, images)
@@ -157,7 +172,7 @@ def _run(scans: list[Path], out: Path, recipe: Recipe, reading: Reading, writing
 
 def _tell(outcome: Outcome) -> None:
     """One line about one scan."""
-    from nirvana_mri.io.writers.derivation import adaptation_words, method_words, sampling_words
+    from nirvana_mri.io.writers.derivation import adaptation_words, method_words, sampling_words, trust_words
 
     if outcome.error is not None:
         fail(describe(outcome.error))
@@ -172,6 +187,8 @@ def _tell(outcome: Outcome) -> None:
         stamp = volume.provenance["source"].get("kspace")
         words += f"; {stamp}" if stamp else ""
         say(f"wrote {outcome.job.out}: {words}; {volume.provenance['notice']}")
+        if trust := trust_words(volume):
+            say(f"trust in {outcome.job.out.name}: {trust}")
         if adapted := adaptation_words(volume):
             say(f"adapted to {outcome.job.scan.name}: {adapted}")
 

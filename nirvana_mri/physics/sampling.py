@@ -13,6 +13,17 @@ def is_columns(mask: Mask) -> bool:
     return mask.ndim == 1 or bool((mask == mask[:1]).all())
 
 
+def phase_lines(mask: Mask) -> Mask | None:
+    """bool ``[nx]``, the measured phase-encoding lines; None where single samples were measured (both axes encoded).
+
+    A line may be measured in part (partial echo), but without a gap.
+    """
+    if mask.ndim == 1:
+        return mask
+    edges = np.diff(mask.astype(np.int8), axis=0, prepend=0)
+    return None if ((edges == 1).sum(axis=0) > 1).any() else np.asarray(mask.any(axis=0))
+
+
 def apply_within(mask: Mask, acquired: Mask) -> Mask:
     """The samples of `mask` that the scanner really measured: logical and of [nx] and [ny nx] in any mixture.
 

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from scipy.stats import ttest_1samp
 from torch import Tensor, nn
 
 from nirvana_mri.errors import DataError, UsageError
-from nirvana_mri.physics.sense import SenseOperator
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.recon.problem import SliceProblem
+from nirvana_mri.recon.split import calibration_centre, misfit, spread_evenly, thinned
 
 MOST_SLICES = 4  # that are learned from, spread evenly over the scan
 ROWS = 128  # of a strip that a step looks at, where rows are problems of their own
@@ -126,7 +126,7 @@ class _Split:
     @classmethod
     def of(cls, problem: SliceProblem, draw: np.random.Generator) -> "_Split":
         mask = problem.operator.mask
-        centre = _centre(problem)
+        centre = calibration_centre(problem)
         outer = mask & ~centre
         columns = outer if outer.ndim == 1 else outer.any(0)
         if int(columns.sum()) < LEAST_UNITS:
@@ -135,19 +135,7 @@ class _Split:
                 f"expected at least {LEAST_UNITS}: leave adapt out"
             )
         aside = _some(outer, HELD_OUT, draw)
-        return cls(problem, _thinned(problem, mask & ~aside), mask & centre, outer & ~aside, aside)
-
-
-def _centre(problem: SliceProblem) -> Bool[Tensor, "*mask"]:
-    """Where the calibration region lies, from which the maps came."""
-    mask = problem.operator.mask
-    centre = torch.zeros_like(mask)
-    sizes = problem.calibration[-mask.ndim :]
-    places = tuple(
-        slice(n // 2 - size // 2, n // 2 - size // 2 + size) for n, size in zip(mask.shape, sizes, strict=True)
-    )
-    centre[places] = True
-    return centre
+        return cls(problem, thinned(problem, mask & ~aside), mask & centre, outer & ~aside, aside)
 
 
 def _some(mask: Tensor, share: float, draw: np.random.Generator) -> Tensor:
@@ -160,34 +148,15 @@ def _some(mask: Tensor, share: float, draw: np.random.Generator) -> Tensor:
 
 
 def _spread(problems: Sequence[SliceProblem]) -> list[SliceProblem]:
-    return [problems[number] for number in spread_evenly(len(problems))]
-
-
-def spread_evenly(count: int) -> list[int]:
-    """Which of so many slices are learned from: at most four, the middle one of each equal part."""
-    parts = min(count, MOST_SLICES)
-    return [(2 * part + 1) * count // (2 * parts) for part in range(parts)]
-
-
-def _thinned(problem: SliceProblem, mask: Tensor) -> SliceProblem:
-    """The problem as if only the samples of ``mask`` had been measured."""
-    operator = SenseOperator(problem.operator.maps, mask)
-    return replace(problem, operator=operator, data=operator.sample(problem.data))
-
-
-def _residual(image: Tensor, problem: SliceProblem, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(predicted − measured, measured) on the samples of ``mask``, zero elsewhere: ``[coil ny nx]``."""
-    operator = SenseOperator(problem.operator.maps, mask)
-    measured = operator.sample(problem.data)
-    return operator.forward(image) - measured, measured
+    return [problems[number] for number in spread_evenly(len(problems), MOST_SLICES)]
 
 
 def _step(model: NirvanaRecon, split: _Split, optimizer: torch.optim.Optimizer, draw: np.random.Generator) -> None:
     asked = _some(split.open, ASKED, draw)
     problem = _strip(split.shown, draw)
     seen = split.always | (split.open & ~asked)
-    image = model([_thinned(problem, seen)])[0]
-    wrong, measured = _residual(image, problem, asked)
+    image = model([thinned(problem, seen)])[0]
+    wrong, measured = misfit(image, problem, asked)
     loss = wrong.norm() / measured.norm() + wrong.abs().sum() / measured.abs().sum()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -213,7 +182,7 @@ def _errors(model: NirvanaRecon, splits: Sequence[_Split]) -> Float[Tensor, "uni
     found, energy = [], 0.0
     for split in splits:
         image = model([split.shown])[0]
-        wrong, measured = _residual(image, split.problem, split.aside)
+        wrong, measured = misfit(image, split.problem, split.aside)
         columns = split.aside if split.aside.ndim == 1 else split.aside.any(0)
         found.append(wrong.abs().square().double().sum((0, 1))[columns].cpu())
         energy += float(measured.abs().square().double().sum())

@@ -43,6 +43,9 @@ class Recipe:
     keep_phase: bool = False
     prewhiten: bool = True
     adapt: int = 0
+    strength: float = 1.0
+    trust: bool = False
+    error_bars: str | None = None
     device: str = "cpu"
 
     def apply(self, scan: Scan, progress: Progress | None = None) -> Volume:
@@ -60,8 +63,11 @@ class Recipe:
         """What decides the output's voxels, JSON-ready: equal requests of one scan need no second run."""
         asked = asdict(self)
         del asked["device"]
-        if not self.adapt:
-            del asked["adapt"]
+        for name in ("adapt", "strength", "trust", "error_bars"):
+            if asked[name] == getattr(Recipe, name):  # outputs of older requests stay what they are
+                del asked[name]
+        if self.error_bars is not None:
+            asked["error_bars"] = Path(self.error_bars).name
         own_mask = self.mask not in MASKS
         if own_mask:
             asked["mask"] = mask_file(self.mask).name
@@ -108,6 +114,7 @@ def run(
     if writing.assume_orientation:
         request["assume_orientation"] = writing.assume_orientation
     sources = [] if recipe.mask in MASKS else [mask_file(recipe.mask)]
+    sources += [] if recipe.error_bars is None else [Path(recipe.error_bars)]
     for job in jobs:
         try:
             if not redo and is_done(job, request, sources):

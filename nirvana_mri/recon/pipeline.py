@@ -1,32 +1,36 @@
 """Scan in, Volume out: one slice at a time."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from nirvana_mri.errors import ScanError, UsageError
+from nirvana_mri.errors import UsageError
+from nirvana_mri.recon.adapt import MOST_SLICES
 from nirvana_mri.recon.adapt import adapt as adapt_codecs
-from nirvana_mri.recon.adapt import spread_evenly
 from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
+from nirvana_mri.recon.dial import Dial, check_strength
+from nirvana_mri.recon.errorbars import CalibratedBars
 from nirvana_mri.recon.model import NirvanaRecon
-from nirvana_mri.recon.peers import PEERS, Peer, load_peer
-from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of, zero_filled
+from nirvana_mri.recon.peers import PEERS, load_peer
+from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of
 from nirvana_mri.recon.provenance import affine_of, provenance_of, warnings_of
 from nirvana_mri.recon.sampling import Sampling, choose_sampling
-from nirvana_mri.recon.stream import nothing, slices_of
+from nirvana_mri.recon.split import spread_evenly
+from nirvana_mri.recon.stream import nothing
+from nirvana_mri.recon.trust import trusted
+from nirvana_mri.recon.withheld import Solver
+from nirvana_mri.recon.work import Work, named
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
 
-Solver = Callable[[SliceProblem], Tensor]
 Progress = Callable[[int, int], None]
 METHODS = ("nirvana", "zero-filled", "sense", "wavelet")
 COMBINE = ("rss", "sense")
@@ -47,6 +51,9 @@ def reconstruct(
     keep_phase: bool = False,
     prewhiten: bool = True,
     adapt: int = 0,
+    strength: float = 1.0,
+    trust: bool = False,
+    error_bars: CalibratedBars | str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     adapting: Progress | None = None,
@@ -64,7 +71,10 @@ def reconstruct(
     ``fastmri-unet`` and ``fastmri-varnet`` are other people's networks: ``model`` is the file of their weights, they
     read the coils as measured, and give root-sum-of-squares magnitudes alone. With ``adapt`` the model's codecs first
     take so many steps at most on this scan's own samples (see :mod:`nirvana_mri.recon.adapt`); what came of it is in
-    the provenance. ``progress(done, total)`` is called after each slice, ``adapting(done, total)`` after each step.
+    the provenance. ``strength`` turns the model's answer towards CG-SENSE's, which it is at 0 (see :class:`Dial`).
+    ``trust`` also measures, in three slices at most, the residual on withheld lines and what was invented: both are in
+    the provenance, their pictures in ``Volume.maps``, to which ``error_bars`` (calibrated ones or their file) add more.
+    ``progress(done, total)`` is called after each slice, ``adapting(done, total)`` after each step.
 
     Raises UsageError for options that do not exist, ScanError for data that cannot be used, CheckpointError for a
     broken model.
@@ -82,6 +92,9 @@ def reconstruct(
         keep_phase=keep_phase,
         prewhiten=prewhiten,
         adapt=adapt,
+        strength=strength,
+        trust=trust,
+        error_bars=error_bars,
         device=device,
         adapting=adapting,
     )
@@ -108,6 +121,9 @@ def reconstruct_slices(
     keep_phase: bool = False,
     prewhiten: bool = True,
     adapt: int = 0,
+    strength: float = 1.0,
+    trust: bool = False,
+    error_bars: CalibratedBars | str | Path | None = None,
     device: str = "cpu",
     adapting: Progress | None = None,
 ) -> tuple[Volume, Generator[NDArray[Any]]]:
@@ -120,11 +136,15 @@ def reconstruct_slices(
     """
     _check(method, combine, keep_phase, device)
     _check_adapt(adapt, method)
+    _check_strength(strength, method)
+    bars = (
+        error_bars if error_bars is None or isinstance(error_bars, CalibratedBars) else CalibratedBars.load(error_bars)
+    )
     numbers = _slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = _model(model, device) if method == "nirvana" else None
     peer = load_peer(method, weights_file(model), device) if method in PEERS else None
-    solver = None if sampling.complete or peer else _solver(method, loaded)
+    solver = None if sampling.complete or peer else _solver(method, loaded, strength)
     combine = "sense" if keep_phase else combine
     plain = solver is None and combine == "rss"
     white = whitening_of(scan, device) if prewhiten and not plain else None
@@ -133,13 +153,14 @@ def reconstruct_slices(
         learned_from = _learned_from(scan, numbers, sampling, white, device)
         network, adaptation = adapt_codecs(loaded.model, learned_from, adapt, seed, adapting)
         loaded = replace(loaded, model=network)
-        solver = _solver(method, loaded)
+        solver = _solver(method, loaded, strength)
     size = min(scan.crop[0], scan.shape[2]), min(scan.crop[1], scan.shape[3])
     head = Volume(
         voxels=nothing((len(numbers), *size), np.complex64 if keep_phase else np.float32),
         affine=affine_of(scan, numbers),
         mask=sampling.mask,
         provenance=provenance_of(scan, method, loaded or peer, sampling, combine, white is not None)
+        | ({"strength": strength} if loaded is not None else {})
         | ({} if adaptation is None else {"adaptation": asdict(adaptation)}),
         name=scan.name,
         slices=tuple(numbers),
@@ -147,50 +168,10 @@ def reconstruct_slices(
         warnings=warnings_of(scan, sampling, loaded),
     )
     peer = None if sampling.complete else peer
-    work = _Work(scan, sampling.mask, solver, peer, combine, keep_phase, white, device)
+    work = Work(scan, sampling.mask, solver, peer, combine, keep_phase, white, device)
+    if trust or bars is not None:
+        head = trusted(head, work, bars, seed)
     return head, work.pictures(numbers, head.voxels[0])
-
-
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """How each slice of a scan becomes a picture."""
-
-    scan: Scan
-    mask: NDArray[np.bool_]
-    solver: Solver | None
-    peer: Peer | None
-    combine: str
-    keep_phase: bool
-    white: Whitening | None
-    device: str
-
-    def pictures(self, numbers: Sequence[int], empty: NDArray[Any]) -> Generator[NDArray[Any]]:
-        with closing(slices_of(self.scan, numbers)) as coming:
-            for number, kspace in zip(numbers, coming, strict=True):
-                # A picture may have slices with nothing in them; a scanner at least measures noise.
-                is_empty = not self.scan.raw and not kspace.any()
-                yield empty.copy() if is_empty else self.picture(number, kspace)
-
-    @torch.inference_mode()
-    def picture(self, number: int, kspace: NDArray[Any]) -> NDArray[Any]:
-        with _named(number):
-            if self.peer is not None:
-                return self.peer.restored(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
-            if self.solver is None and self.combine == "rss":
-                return zero_filled(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
-            problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
-        image = problem.operator.adjoint(problem.data) if self.solver is None else self.solver(problem)
-        finished = problem.finish_complex(image) if self.keep_phase else problem.finish(image, self.combine)
-        return np.ascontiguousarray(finished.cpu().numpy())
-
-
-@contextmanager
-def _named(number: int) -> Iterator[None]:
-    """What is wrong with a slice says which."""
-    try:
-        yield
-    except ScanError as found:
-        raise ScanError(f"slice {number}: {found}") from found
 
 
 def _learned_from(
@@ -204,20 +185,24 @@ def _learned_from(
             "adapt is for undersampled scans, and this one is complete; add accelerate, or leave adapt out"
         )
     problems = []
-    for number in (numbers[place] for place in spread_evenly(len(numbers))):
+    for number in (numbers[place] for place in spread_evenly(len(numbers), MOST_SLICES)):
         kspace = scan.kspace[number]
         if scan.raw or kspace.any():  # a picture may have slices with nothing in them
-            with _named(number):
+            with named(number):
                 problems.append(prepare_slice(kspace, sampling.mask, scan.crop, device, white))
     if not problems:
         raise UsageError("adapt finds nothing in the slices that it would learn from; choose others, or leave it out")
     return problems
 
 
-def _solver(method: str, loaded: LoadedModel | None) -> Solver | None:
+def _solver(method: str, loaded: LoadedModel | None, strength: float = 1.0) -> Solver | None:
     """The method as a function from a problem to a complex image; None is the plain combination."""
     if loaded is not None:
         network = loaded.model
+        if strength == 0:
+            return cg_sense
+        if strength < 1:
+            return lambda problem: Dial.between(network([problem])[0], cg_sense(problem), problem).at(strength)
         return lambda problem: network([problem])[0]
     return {"zero-filled": None, "sense": cg_sense, "wavelet": l1_wavelet}[method]
 
@@ -240,6 +225,12 @@ def _check_adapt(adapt: int, method: str) -> None:
         raise UsageError(f"adapt is {adapt}; expected a number of steps, or 0 for none")
     if adapt and method != "nirvana":
         raise UsageError(f"adapt is for method nirvana; {method} has nothing that adapts")
+
+
+def _check_strength(strength: float, method: str) -> None:
+    check_strength(strength)
+    if strength != 1 and method != "nirvana":
+        raise UsageError(f"strength is for method nirvana; {method} has no prior to turn down: leave it out")
 
 
 def _slice_numbers(scan: Scan, slices: Sequence[int] | None) -> list[int]:

@@ -34,6 +34,7 @@ class SliceProblem:
     explain (see :func:`estimate_maps`). ``noise`` is the noise energy of one pixel summed over all coils as measured,
     on the problem's own intensity scale; a picture times ``scale`` is on the scan's. ``brightness`` ``[ny nx]``, where
     coils were prewhitened, is the root sum of squares of the coils as measured over that of the whitened ones.
+    ``noise_measured`` is False where the noise was only bounded, by what the samples themselves show.
     """
 
     data: Complex[Tensor, "coil ny nx"]
@@ -45,6 +46,7 @@ class SliceProblem:
     scale: float
     crop: tuple[int, int]
     brightness: Float[Tensor, "ny nx"] | None = None
+    noise_measured: bool = False
 
     @property
     def sigma(self) -> float:
@@ -144,9 +146,10 @@ def prepare_slice(
         data, keep = raw, raw.shape[1]
         block = raw[:, rows, columns]
     require_calibration(block, mask)
-    noise = _noise(raw, sampled, exponent, white)
+    noise, measured = _noise(raw, sampled, exponent, white)
     crop = (min(crop[0], keep), min(crop[1], raw.shape[2]))
-    return assemble(data, block, sampled, noise, exponent, (keep, raw.shape[2]), crop, white)
+    problem = assemble(data, block, sampled, noise, exponent, (keep, raw.shape[2]), crop, white)
+    return replace(problem, noise_measured=measured)
 
 
 def assemble(
@@ -222,13 +225,16 @@ def exponent_of(peak: float) -> int:
     return math.frexp(peak)[1]
 
 
-def _noise(raw: Tensor, sampled: Tensor, exponent: int, white: Whitening | None) -> float:
-    """Noise energy of a sample, summed over the coils.
+def _noise(raw: Tensor, sampled: Tensor, exponent: int, white: Whitening | None) -> tuple[float, bool]:
+    """Noise energy of a sample, summed over the coils, and whether a noise measurement says so.
 
     What the samples themselves show holds signal too: it bounds what was measured, whose bandwidth may be another.
     """
     shown = noise_energy(raw, sampled)
-    return shown if white is None else min(shown, math.ldexp(white.energy, -2 * exponent))
+    if white is None:
+        return shown, False
+    told = math.ldexp(white.energy, -2 * exponent)
+    return min(shown, told), told <= shown
 
 
 def to_hybrid(kspace: Tensor, rows: int) -> tuple[Tensor, int]:

@@ -23,7 +23,8 @@ from nirvana_mri.io.save import save
 from nirvana_mri.recon.batch import Recipe
 from nirvana_mri.recon.simulate import simulate
 from nirvana_mri.report.html import write_page
-from nirvana_mri.report.page import make_page, panels_of, score_all
+from nirvana_mri.report.page import make_page, panels_of
+from nirvana_mri.report.scored import score_all
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 

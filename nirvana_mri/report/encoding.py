@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.physics.lint.borders import encoded_lines
-from nirvana_mri.physics.sampling import calibration_region
+from nirvana_mri.physics.sampling import calibration_region, phase_lines
 from nirvana_mri.scan import Scan
 
 Mask = NDArray[np.bool_]
@@ -30,17 +30,6 @@ def declared_box(scan: Scan) -> tuple[slice, slice]:
         return _extent(np.asarray(mask.any(axis=1))), _extent(np.asarray(mask.any(axis=0)))
     padding = declared_padding(scan)
     return slice(None), slice(None) if padding is None else slice(max(padding[0], 0), padding[1])
-
-
-def phase_lines(acquired: Mask) -> Mask | None:
-    """bool ``[nx]``, the measured phase-encoding lines; None where single samples were measured (both axes encoded).
-
-    A line may be measured in part (partial echo), but without a gap.
-    """
-    if acquired.ndim == 1:
-        return acquired
-    edges = np.diff(acquired.astype(np.int8), axis=0, prepend=0)
-    return None if ((edges == 1).sum(axis=0) > 1).any() else np.asarray(acquired.any(axis=0))
 
 
 def encoded_acceleration(scan: Scan) -> float:

@@ -54,10 +54,11 @@ def number(text: str, field: str) -> str:
     return f'<span data-field="{escape(field)}">{escape(text)}</span>'
 
 
-def facts_table(facts: Iterable[tuple[str, str]]) -> str:
-    """Rows of what and value, both plain text."""
+def facts_table(facts: Iterable[tuple[str, str]], field: str = "") -> str:
+    """Rows of what and value, both plain text; ``field`` is the path of the JSON object that holds them."""
     rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in facts)
-    return f'<table class="facts"><tbody>{rows}</tbody></table>'
+    source = f' data-field="{escape(field)}"' if field else ""
+    return f'<table class="facts"{source}><tbody>{rows}</tbody></table>'
 
 
 def scores_table(head: Sequence[str], rows: Iterable[Sequence[str]], main: int | None = 0) -> str:
@@ -74,6 +75,15 @@ def warnings_list(warnings: Iterable[str]) -> str:
     """A section of warnings, plain text; nothing where there are none."""
     items = "".join(f"<li>{escape(note)}</li>" for note in warnings)
     return section("Warnings", f'<ul class="warnings">{items}</ul>' if items else "")
+
+
+def badges(items: Iterable[tuple[str, str, str, str]]) -> str:
+    """A row of (label, figure as HTML, what it means, state): label and meaning plain text; a state colours it."""
+    cards = "".join(
+        f'<div class="badge {escape(state)}"><b>{figure}</b><span>{escape(label)}</span><p>{escape(meaning)}</p></div>'
+        for label, figure, meaning, state in items
+    )
+    return f'<div class="badges">{cards}</div>'
 
 
 def details(summary: str, values: Mapping[str, Any]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nirvana_mri.errors import DataError, ProtocolError
-from nirvana_mri.eval.evaluate import Score, evaluate
-from nirvana_mri.eval.target import Target, centre_crop, open_target
+from nirvana_mri.errors import DataError
+from nirvana_mri.eval.evaluate import Score
+from nirvana_mri.eval.target import centre_crop
 from nirvana_mri.figures import Panel, comparison
 from nirvana_mri.io.writers.derivation import method_words
 from nirvana_mri.report.facts import reconstruction_facts, scan_facts
@@ -22,26 +21,20 @@ from nirvana_mri.report.html import (
     document,
     facts_table,
     figure,
+    number,
     paragraph,
     scores_table,
     section,
     warnings_list,
 )
-from nirvana_mri.report.inspect import inspect
+from nirvana_mri.report.inspect import Inspection, inspect
+from nirvana_mri.report.scored import Scored, score_all
+from nirvana_mri.report.technical import make_facts
+from nirvana_mri.report.trust_view import badge_row, maps_figure, trust_words
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
 
 SHOWN = 3  # slices with pictures
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Reconstructions of one scan with their scores, the main one first; no scores where there is no target."""
-
-    volumes: tuple[Volume, ...]
-    scores: tuple[Score | None, ...]
-    target: Target | None
-    notes: tuple[str, ...]
 
 
 def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path | None = None) -> str:
@@ -49,42 +42,37 @@ def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
 
     Scores are against ``target``, or else what the scan holds. All text from files is escaped.
     """
-    scored = score_all(scan, volumes, target)
-    found = inspect(scan)
-    main = volumes[0]
-    warnings = tuple(dict.fromkeys((*found.warnings, *main.warnings, *scored.notes)))
+    scored, found = score_all(scan, volumes, target), inspect(scan)
+    return page_of(scored, make_facts(found, scored), found)
+
+
+def page_of(scored: Scored, facts: Mapping[str, Any], found: Inspection | None) -> str:
+    """The page of these facts (see :func:`make_facts`); every figure on it names the fact that holds it."""
+    main = scored.volumes[0]
+    of = f"{found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices" if found else "a file of its own"
     return document(
-        f"Reconstruction of {scan.name}",
-        f"{method_words(main)} from {found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices",
+        f"Reconstruction of {found.name if found else main.name}",
+        f"{method_words(main)} from {of}",
         (
-            warnings_list(warnings),
-            section("Pictures", *(_figure(scored, number) for number in _chosen(main))),
-            section("Scores", _scores(scored)),
+            badge_row(facts),
+            warnings_list(facts["warnings"]),
+            section(
+                "Pictures",
+                *(piece for slice_number in _seen(main) or _chosen(main) for piece in _shown(scored, slice_number)),
+            ),
+            section("How far to trust it", trust_words(facts)),
+            section("Scores", _scores(facts)),
             section(
                 "How it was reconstructed",
-                facts_table(reconstruction_facts(main)),
+                facts_table(reconstruction_facts(main), "reconstruction"),
+                _commands(facts),
                 details("provenance", main.provenance),
             ),
-            section("What the scan is", facts_table(scan_facts(found)), details("all of it", found.as_dict())),
+            section("What the scan is", facts_table(scan_facts(found), "scan"), details("all of it", found.as_dict()))
+            if found
+            else "",
         ),
     )
-
-
-def score_all(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path | None = None) -> Scored:
-    """Scores by fastMRI's rule where there is a target and the rule can be applied; else a note that says why not."""
-    nothing = (None,) * len(volumes)
-    if target is None and scan.reference is None and not scan.fully_sampled:
-        return Scored(tuple(volumes), nothing, None, ("no scores: the scan holds no target and is undersampled",))
-    pictures = open_target(scan if target is None else target)
-    try:
-        scores = tuple(evaluate(volume, scan if target is None else target) for volume in volumes)
-    except ProtocolError as problem:
-        if target is not None:
-            raise
-        return Scored(tuple(volumes), nothing, pictures, (f"no scores: {problem}",))
-    same = (volumes[0].provenance.get("sampling") or {}).get("origin") == "fully sampled"
-    notes = ("nothing was left out: the scores compare two pictures of the same samples",) if same else ()
-    return Scored(tuple(volumes), scores, pictures, notes)
 
 
 def score_words(score: Score | None) -> str:
@@ -123,28 +111,49 @@ def _figure(scored: Scored, number: int) -> str:
     return figure(comparison(panels, target), what, caption[0].upper() + caption[1:])
 
 
-def _scores(scored: Scored) -> str:
+def _seen(volume: Volume) -> list[int]:
+    """Slice numbers that trust has maps of."""
+    return list(volume.provenance["trust"]["slices"]) if volume.maps else []
+
+
+def _shown(scored: Scored, number: int) -> list[str]:
+    """A slice's pictures, and the maps of it where there are any."""
+    main, seen = scored.volumes[0], _seen(scored.volumes[0])
+    pieces = [_figure(scored, number)]
+    if number in seen:
+        bars = " and how wide the error bars are" if "error_bar" in main.maps else ""
+        what = f"Slice {number}: how much of each pixel was measured, how much invented{bars}"
+        pieces.append(figure(maps_figure(main, seen.index(number)), what, f"{what}."))
+    return pieces
+
+
+def _commands(facts: Mapping[str, Any]) -> str:
+    return "".join(f"<p>{escape(what)}: <code>{escape(line)}</code></p>" for what, line in facts["commands"].items())
+
+
+def _scores(facts: Mapping[str, Any]) -> str:
+    scores = facts["scores"]
+    if not scores:
+        return paragraph("None: there is no target to compare with.", "soft")
     rows = [
         (
-            escape(method_words(volume)),
-            f"{score.ssim:.4f}",
-            f"{score.psnr:.2f}",
-            f"{score.nmse:.5f}",
-            _times(score.acceleration),
+            escape(str(row["method"])),
+            number(f"{row['ssim']:.4f}", f"scores.{place}.ssim"),
+            "∞" if row["psnr"] is None else number(f"{row['psnr']:.2f}", f"scores.{place}.psnr"),
+            number(f"{row['nmse']:.5f}", f"scores.{place}.nmse"),
+            ""
+            if row["acceleration"] is None
+            else number(f"{row['acceleration']:.2f}x", f"scores.{place}.acceleration"),
         )
-        for volume, score in zip(scored.volumes, scored.scores, strict=True)
-        if score is not None
+        for place, row in enumerate(scores)
     ]
-    if not rows:
-        return paragraph("None: there is no target to compare with.", "soft")
-    protocol = next(score.protocol for score in scored.scores if score is not None)
-    rule = {key: value for key, value in protocol.as_dict().items() if value}
+    protocol = scores[0]["protocol"]
     return (
         scores_table(("method", "SSIM", "PSNR [dB]", "NMSE", "acceleration"), rows)
-        + paragraph(f"Protocol {protocol.name}: compare these only with scores of the same protocol.", "soft")
-        + details("protocol", rule)
+        + paragraph(f"Protocol {protocol['name']}: compare these only with scores of the same protocol.", "soft")
+        + details("protocol", {key: value for key, value in protocol.items() if value})
     )
 
 
-def _times(acceleration: float | None) -> str:
-    return "" if acceleration is None else f"{acceleration:.2f}x"
+def _times(acceleration: float | None, field: str) -> str:
+    return "" if acceleration is None else number(f"{acceleration:.2f}x", field)

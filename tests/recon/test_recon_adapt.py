@@ -12,11 +12,12 @@ import nirvana_mri as nm
 from nirvana_mri.errors import UsageError
 from nirvana_mri.physics.masks import make_mask
 from nirvana_mri.recon import adapt as module
-from nirvana_mri.recon.adapt import _Split, _step, adapt, spread_evenly
+from nirvana_mri.recon.adapt import MOST_SLICES, _Split, _step, adapt
 from nirvana_mri.recon.batch import Recipe
 from nirvana_mri.recon.checkpoint import backbone_sha256
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.recon.problem import SliceProblem, prepare_slice
+from nirvana_mri.recon.split import spread_evenly
 
 FAST = {"accelerate": 2, "center_fraction": 0.2}
 
@@ -158,7 +159,7 @@ def test_the_same_seed_gives_the_same_model_and_a_scaled_scan_too() -> None:
 
 @pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3]), (9, [1, 3, 5, 7])])
 def test_few_slices_stand_for_all(count: int, chosen: list[int]) -> None:
-    assert spread_evenly(count) == chosen
+    assert spread_evenly(count, MOST_SLICES) == chosen
 
 
 def test_steps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,9 @@ def method_words(volume: Volume) -> str:
     made = volume.provenance
     sha256 = made.get("model_sha256")
     adapted = ", adapted to this scan" if (made.get("adaptation") or {}).get("kept") else ""
-    model = f" (model {made.get('model')} {str(sha256)[:HASH_DIGITS]}{adapted})" if sha256 else ""
+    strength = made.get("strength", 1)
+    turned = f", strength {strength:g} (0: CG-SENSE)" if strength != 1 else ""
+    model = f" (model {made.get('model')} {str(sha256)[:HASH_DIGITS]}{adapted}{turned})" if sha256 else ""
     return f"{made.get('method', 'unknown method')}{model}"
 
 
@@ -139,6 +141,20 @@ def adaptation_words(volume: Volume) -> str:
     fell = f"{came['before']:.4g} -> {came['after']:.4g} ({change:+.1f} %)"
     cost = f"in {came['steps']} steps, {came['seconds']:.0f} s"
     return f"error on {came['columns']} columns set aside {fell}, p {came['p_value']:.2g}, {cost}; {verdict}"
+
+
+def trust_words(volume: Volume) -> str:
+    """The residual on withheld lines and the null-space fraction; empty where trust was not measured."""
+    trust = volume.provenance.get("trust")
+    if not isinstance(trust, Mapping):
+        return ""
+    residual, fraction = trust.get("residual") or {}, trust.get("null_space_fraction")
+    value = residual.get("value")
+    least = "at least " if residual.get("lower_bound") else ""
+    words = "no residual on withheld lines"
+    if value is not None:
+        words = f"residual on withheld lines {least}{value:.2f} times the noise ({residual.get('badge')})"
+    return words if fraction is None else f"{words}, null-space fraction {fraction:.4f}"
 
 
 def sampling_words(volume: Volume) -> str:
@@ -169,6 +185,8 @@ def derivation_words(volume: Volume) -> str:
         f"method {method_words(volume)}",
         f"sampling {sampling_words(volume)}",
     ]
+    if trust := trust_words(volume):
+        parts.append(trust)
     if is_synthetic(volume):
         parts.append(SYNTHETIC)
     if assumed(volume) is not None or not volume.orientation_known:

@@ -21,7 +21,8 @@ def write_h5(volume: Volume, path: str | Path) -> Path:
     """Write ``volume`` as fastMRI-style HDF5, whole or not at all; the path written.
 
     ``reconstruction`` is float32 (complex64 where the phase was kept) ``[slice, ny, nx]``, ``mask`` the sampling
-    used; the attributes say how it was made and that it is not for clinical use.
+    used, ``trust_NAME`` are maps of some slices where trust was measured; the attributes say how it was made and that
+    it is not for clinical use.
 
     Raises: UsageError for a path that cannot be a file; DataError for voxels that are no volume, or a full disk.
     """
@@ -42,6 +43,8 @@ def _write(file: h5py.File, volume: Volume, provenance: dict[str, Any], text: st
     file["reconstruction"] = volume.voxels.astype(kind, copy=False)
     if volume.mask.size:
         file["mask"] = volume.mask.astype(bool)
+    for name, pictures in volume.maps.items():
+        file[f"trust_{name}"] = pictures.astype(np.float32, copy=False)
     file.attrs["provenance"] = text
     for name in FLAT:
         if isinstance(provenance.get(name), str | int | float):

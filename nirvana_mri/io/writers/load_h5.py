@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ from nirvana_mri.io.writers.derivation import unknown_provenance
 from nirvana_mri.volume import Volume
 
 LARGEST_MASK = 1 << 26  # elements
+MAPS = ("invented", "error_scale", "error_bar")
 
 
 def load_h5(path: str | Path) -> Volume:
@@ -44,7 +47,17 @@ def load_h5(path: str | Path) -> Volume:
             slices=tuple(range(voxels.shape[0])) if slices is None else tuple(int(n) for n in slices),
             orientation_known=known is True,
             warnings=tuple(str(note) for note in _json(file, "warnings", [])),
+            maps=_maps(file, voxels.shape, provenance),
         )
+
+
+def holds_reconstruction(path: str | Path) -> bool:
+    """True for an HDF5 file with a reconstruction and no k-space."""
+    path = Path(path)
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    with SafeFile(path, DataError) as file:
+        return file.has("reconstruction") and not file.has("kspace")
 
 
 def _voxels(file: SafeFile) -> NDArray[Any]:
@@ -65,6 +78,21 @@ def _voxels(file: SafeFile) -> NDArray[Any]:
     if not np.isfinite(voxels).all():
         raise file.fail("reconstruction has NaN or Inf; reconstruct again")
     return voxels
+
+
+def _maps(file: SafeFile, shape: tuple[int, ...], provenance: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """The maps of some slices, where trust was measured."""
+    trust = provenance.get("trust")
+    count = len(trust.get("slices") or ()) if isinstance(trust, Mapping) else 0
+    expected = (count, *shape[1:])
+    maps = {}
+    for name in MAPS if count else ():
+        if file.has(f"trust_{name}"):
+            found = file.array(f"trust_{name}", largest=math.prod(expected))
+            if found.shape != expected or found.dtype.kind != "f" or not np.isfinite(found).all():
+                raise file.fail(f"trust_{name} is {found.dtype} {found.shape}, expected finite floats {expected}")
+            maps[name] = found.astype(np.float32, copy=False)
+    return maps
 
 
 def _mask(file: SafeFile) -> NDArray[np.bool_]:
