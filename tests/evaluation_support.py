@@ -9,6 +9,7 @@ from tiny import head
 METHODS = ("nirvana", "sense", "zero-filled")
 LEVELS = {"nirvana": 0.93, "sense": 0.90, "zero-filled": 0.79}
 GROUPS = ("AXT2 4x, 3 T", "AXT2 8x, 3 T", "AXFLAIR 4x, 1.5 T", "AXFLAIR 8x, 1.5 T")
+LABELS = ("nonspecific white matter lesion", "edema", "mass")
 FORMS = {"ssim": 1.0, "psnr": 38.0, "nmse": 0.02, "ms_ssim": 1.03, "haarpsi": 0.94, "edge_sharpness": 0.9}
 
 
@@ -50,10 +51,16 @@ def invented(
         "groups": groups,
         "paired": _paired(rows, methods, intervals),
         "regions": _regions(rows),
+        "region_labels": [
+            {"label": label, "method": name, "count": 1, "mean": {"ssim": 0.81 - 0.01 * len(label), "nmse": 0.0234567}}
+            for label in LABELS
+            for name in methods
+        ],
         "missing": ["file_brain_AXT2_209_2090112.h5"],
         "extra": [],
         "sampling": {"pattern": "equispaced_fraction", "accelerate": 4, "center_fraction": 0.08, "seed": 0},
-        "notice": "not for clinical use",
+        "bootstrap": {"draws": 2000, "seed": 0, "level": 0.95, "resampled": "patients"},
+        "notice": "not for clinical use. p values are not corrected for the number of comparisons",
         "toolkit_version": "0.7.0",
         "command": "nirvana-mri evaluate scans/ --method nirvana --method sense --method zero-filled "
         "--accelerate 4 --json scores.json --html page.html",
@@ -122,12 +129,11 @@ def _paired(rows: list[dict[str, Any]], methods: tuple[str, ...], intervals: boo
 
 
 def _regions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    labels = ("nonspecific white matter lesion", "edema", "mass")
     return [
         {
             **{key: row[key] for key in ("file", "method")},
             "slice": 3,
-            "label": labels[place % 3],
+            "label": LABELS[place % 3],
             "box": [40 + place, 52, 12, 9],
             "ssim": row["ssim"] - 0.08,
             "nmse": row["nmse"] * 2,

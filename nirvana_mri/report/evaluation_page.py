@@ -8,8 +8,9 @@ from typing import Any
 
 from nirvana_mri.report.charts import strips
 from nirvana_mri.report.evaluation_cases import Pictures, worst_cases
-from nirvana_mri.report.evaluation_tables import comparisons, groups, left_out, regions, summary, volumes
-from nirvana_mri.report.evaluation_values import Values, metric
+from nirvana_mri.report.evaluation_comparisons import comparisons
+from nirvana_mri.report.evaluation_tables import groups, regions, summary, volumes
+from nirvana_mri.report.evaluation_values import Values, left_out, metric
 from nirvana_mri.report.html import (
     bullets,
     contents,
@@ -35,9 +36,8 @@ def make_evaluation_page(result: Mapping[str, Any], pictures: Pictures | None = 
     method; it is asked for the few rows that are shown. Numbers carry the path of their JSON field.
     """
     values = Values(result)
-    notice = result.get("notice")
     sections = [
-        section("Summary", paragraph(notice) if notice and notice != NOT_FOR_CLINICAL_USE else "", summary(values)),
+        section("Summary", summary(values), _notes(values)),
         section("Paired comparisons", comparisons(values)),
         section("Groups", groups(values)),
         section("Labelled regions", regions(values)),
@@ -54,6 +54,12 @@ def make_evaluation_page(result: Mapping[str, Any], pictures: Pictures | None = 
         f"{others}cored by the protocol {values.at('protocol.name')}",
         (contents(sections), *sections),
     )
+
+
+def _notes(values: Values) -> str:
+    """What is to be known before the numbers are believed; the notice that every page has is not said twice."""
+    said = str(values.at("notice") or "").removeprefix(NOT_FOR_CLINICAL_USE).strip(". ")
+    return bullets(said.split(". "), "warnings") if said else ""
 
 
 def _distributions(values: Values) -> str:
@@ -103,6 +109,8 @@ def _provenance(values: Values) -> str:
             paragraph("Compare these scores only with scores whose protocol has the same hash.", "soft"),
             values_table(rule.items()),
             subsection("Sampling", values_table(sampling)) if sampling else "",
+            subsection("Intervals", values_table(values.scalars("bootstrap"))) if values.at("bootstrap") else "",
+            _models(values),
             subsection(
                 "How to get the same numbers again",
                 paragraph("Run this on the same files, with the same version of the toolkit:", "soft"),
@@ -113,6 +121,16 @@ def _provenance(values: Values) -> str:
             details("protocol and sampling as JSON", {key: values.at(key) for key in ("protocol", "sampling")}),
         )
     )
+
+
+def _models(values: Values) -> str:
+    """Which weights stood behind which method."""
+    rows = [
+        (str(row["method"]), f"{values.text(f'by_method.{place}.model')} (sha256 {values.text(at)})")
+        for place, row in enumerate(values.rows("by_method"))
+        if values.at(at := f"by_method.{place}.model_sha256")
+    ]
+    return subsection("Models", values_table(rows)) if rows else ""
 
 
 def _methods_paragraph(values: Values) -> str:

@@ -1,4 +1,4 @@
-"""Summary, comparisons, groups and volumes of an evaluation, in words and as tables."""
+"""Summary, groups, regions and volumes of an evaluation, as tables."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from html import escape
 from typing import Any
 
 from nirvana_mri.report.charts import Estimate, bars_with_intervals
-from nirvana_mri.report.evaluation_values import NOTHING, Values, metric
+from nirvana_mri.report.evaluation_values import Values, counted, left_out, metric
 from nirvana_mri.report.html import figure, folded, paragraph, scores_table
 
 MOST_ROWS = 500  # of a table: the CSV holds all of them
 MOST_GROUPS = 12  # in the drawing
 UNROLLED = 40  # rows of a table that is shown whole
 WORST_REGIONS = 20
-LEVEL = 0.05  # of the test: above it, an interval without 0 is not taken for a difference
 
 
 def summary(values: Values) -> str:
@@ -26,39 +25,11 @@ def summary(values: Values) -> str:
     sentence = (
         f"<strong>{name}</strong> has a mean {escape(metric(key).name)} of "
         f"<strong>{values.show(f'mean.{key}', metric(key).form)}</strong> "
-        f"({f'interval {interval}' if interval else 'no interval could be given'}) over "
+        f"({f'{values.interval_name} {interval}' if interval else 'no interval could be given'}) over "
         f"{counted(values, 'by_method.0.count', 'volume')} of {counted(values, 'by_method.0.patients', 'patient')}, "
         f"by the protocol {values.text('protocol.name')}."
     )
     return f'<p class="headline">{sentence}</p>' + _by_method(values)
-
-
-def comparisons(values: Values) -> str:
-    """Each paired comparison of the main metric in a sentence, and all of them in a table."""
-    rows = values.rows("paired")
-    if not rows:
-        return ""
-    said = "".join(
-        f"<li>{_in_words(values, place)}</li>"
-        for place, row in enumerate(rows)
-        if row.get("metric") == values.metrics[0]
-    )
-    table = []
-    for place, row in enumerate(rows):
-        at, form = f"paired.{place}", metric(str(row.get("metric"))).form
-        table.append(
-            (
-                " − ".join(escape(str(name)) for name in row["methods"]),
-                escape(metric(str(row.get("metric"))).head),
-                values.show(f"{at}.difference", form),
-                values.interval(f"{at}.interval", form) or NOTHING,
-                values.show(f"{at}.p", ".2g"),
-                values.show(f"{at}.effect_size", ".2f"),
-                values.show(f"{at}.pairs"),
-            )
-        )
-    head = ("difference of", "metric", "mean", "interval", "p", "effect size", "pairs")
-    return (f"<ul>{said}</ul>" if said else "") + scores_table(head, table, main=None, words=2)
 
 
 def groups(values: Values) -> str:
@@ -97,7 +68,7 @@ def volumes(values: Values) -> str:
 
 
 def regions(values: Values) -> str:
-    """The labelled regions with the lowest SSIM, of all methods."""
+    """Means of each label and method; folded away, the single regions with the lowest SSIM."""
     rows = values.rows("regions")
     order = sorted(range(len(rows)), key=lambda place: _low_first(rows[place].get("ssim")))[:WORST_REGIONS]
     if not order:
@@ -116,20 +87,8 @@ def regions(values: Values) -> str:
     ]
     head = ("file", "label", "method", "slice", "box x y w h", "SSIM", "NMSE")
     note = f"Lowest SSIM first; boxes in pixels. {left_out(len(rows), WORST_REGIONS, 'regions', 'the JSON')}"
-    return paragraph(note, "soft") + scores_table(head, table, main=None, words=3)
-
-
-def counted(values: Values, field: str, what: str) -> str:
-    """HTML of "12 volumes", "1 patient"; "an unknown number of …" where the field is empty."""
-    count = values.at(field)
-    if not isinstance(count, int):
-        return f"an unknown number of {what}s"
-    return f"{values.show(field)} {what}{'' if count == 1 else 's'}"
-
-
-def left_out(count: int, most: int, what: str, where: str) -> str:
-    """Words about what a capped list leaves out; nothing where it is whole."""
-    return f"{count - most} more {what} are in {where}." if count > most else ""
+    single = paragraph(note, "soft") + scores_table(head, table, main=None, words=3)
+    return _by_label(values) + folded("The regions with the lowest SSIM", single)
 
 
 def _by_method(values: Values) -> str:
@@ -146,36 +105,26 @@ def _by_method(values: Values) -> str:
     better = {
         side: [metric(key).name for key in values.metrics if metric(key).better == side] for side in ("higher", "lower")
     }
-    note = "Means, each volume counting once, with the interval below. " + " ".join(
+    note = f"Means, each volume counting once, with the {values.interval_name} below. " + " ".join(
         f"{side.capitalize()} is better: {', '.join(names)}." for side, names in better.items() if names
     )
+    if "edge_sharpness" in values.metrics:
+        note += " Edge sharpness is relative to the target's: one is as sharp, less is blurred."
     return scores_table(head, table) + paragraph(note, "soft")
 
 
-def _in_words(values: Values, place: int) -> str:
-    """What one comparison shows, and no more than that."""
-    at, row = f"paired.{place}", values.rows("paired")[place]
-    one, other = (f"<strong>{escape(str(name))}</strong>" for name in row["methods"])
-    kind = metric(str(row.get("metric")))
-    difference, interval = values.at(f"{at}.difference"), values.interval(f"{at}.interval", kind.form)
-    unit = escape(f"{kind.unit} {kind.name}".strip())
-    pairs = counted(values, f"{at}.pairs", "pair")
-    p = f"p {values.show(f'{at}.p', '.2g')}, " if values.at(f"{at}.p") is not None else ""
-    if difference is None:
-        return f"{one} and {other} could not be compared in {unit}: {pairs}."
-    if not interval:
-        return f"No difference shown between {one} and {other}: {pairs} give no interval."
-    figures = f"{values.show(f'{at}.difference', kind.form)} {unit} [{interval}], {p}{pairs}"
-    low, high = values.at(f"{at}.interval.0"), values.at(f"{at}.interval.1")
-    if low <= 0 <= high:
-        return f"No difference shown between {one} and {other}: {figures}; the interval holds 0."
-    if (values.at(f"{at}.p") or 0) > LEVEL:
-        return (
-            f"Undecided between {one} and {other}: {figures}; the interval leaves 0 out, but the test does not agree."
+def _by_label(values: Values) -> str:
+    table = [
+        (
+            values.text(f"region_labels.{place}.label"),
+            values.name(f"region_labels.{place}.method"),
+            values.show(f"region_labels.{place}.count"),
+            values.show(f"region_labels.{place}.mean.ssim", metric("ssim").form),
+            values.show(f"region_labels.{place}.mean.nmse", metric("nmse").form),
         )
-    lower = " (lower is better)" if kind.better == "lower" else ""
-    side = "above" if difference > 0 else "below"
-    return f"{one} is {side} {other}{lower} {'by' if difference > 0 else 'with a difference of'} {figures}."
+        for place in range(len(values.rows("region_labels")))
+    ]
+    return scores_table(("label", "method", "regions", "SSIM", "NMSE"), table, main=None, words=2) if table else ""
 
 
 def _volume(values: Values, at: str) -> Sequence[str]:

@@ -68,6 +68,12 @@ class Values:
         """The rows of a table; none where the field is absent."""
         return list(self.result.get(field) or ())
 
+    @property
+    def interval_name(self) -> str:
+        """ "95 % interval", or "interval" where its level is not said."""
+        level = self.at("bootstrap.level")
+        return f"{level:.0%} interval".replace("%", " %") if isinstance(level, float) else "interval"
+
     def at(self, field: str) -> Any:
         """What stands at a path; None where nothing does, and for numbers that are not finite."""
         found: Any = self.result
@@ -127,6 +133,19 @@ def written(value: float, form: str = "") -> str:
     if value and not float(text):
         text = format(value, ".2g")
     return text.replace("-", "−")
+
+
+def counted(values: Values, field: str, what: str) -> str:
+    """HTML of "12 volumes", "1 patient"; "an unknown number of …" where the field is empty."""
+    count = values.at(field)
+    if not isinstance(count, int):
+        return f"an unknown number of {what}s"
+    return f"{values.show(field)} {what}{'' if count == 1 else 's'}"
+
+
+def left_out(count: int, most: int, what: str, where: str) -> str:
+    """Words about what a capped list leaves out; nothing where it is whole."""
+    return f"{count - most} more {what} are in {where}." if count > most else ""
 
 
 def _label(key: object) -> str:
