@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from nirvana_mri import __version__
-from nirvana_mri.cli import ablate, backbone, demo, evaluate, inspect, models, reconstruct, report, simulate, train
+from nirvana_mri.cli import (
+    ablate,
+    backbone,
+    demo,
+    evaluate,
+    explain_diff,
+    inspect,
+    models,
+    reconstruct,
+    report,
+    simulate,
+    train,
+)
 from nirvana_mri.cli.shell import INTERRUPTED, command, fail
 
 app = typer.Typer(
@@ -45,6 +57,7 @@ def describe(
 for function in (
     reconstruct.reconstruct,
     evaluate.evaluate,
+    explain_diff.explain_diff,
     inspect.inspect,
     report.report,
     train.train,

@@ -2,54 +2,175 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nirvana_mri.cli.options import JsonOption
-from nirvana_mri.cli.shell import progress, stdout, warn, write_json
+from nirvana_mri.cli.options import (
+    MODEL,
+    AccelerateOption,
+    CenterOption,
+    Combine,
+    CombineOption,
+    DeviceOption,
+    JsonOption,
+    MaskOption,
+    Method,
+    PrewhitenOption,
+    SeedOption,
+    SlicesOption,
+    WeightsOption,
+    chosen_mask,
+    model_or_weights,
+    parse_slices,
+)
+from nirvana_mri.cli.shell import command_line, given, progress, warn, write_json
+from nirvana_mri.errors import UsageError
 
 if TYPE_CHECKING:
-    from nirvana_mri.eval.evaluate import Report
+    from nirvana_mri.recon.batch import Recipe
+
+
+class ProtocolName(StrEnum):
+    fastmri = "fastmri"
+    foreground = "fastmri-foreground"
+    per_slice = "per-slice"
+
+
+SCANS_ONLY = ("model", "method", "weights", "combine", "prewhiten", "accelerate", "mask", "center_fraction", "slices")
+
+MethodsOption = Annotated[
+    list[Method] | None,
+    typer.Option("--method", help="Reconstruct the scans so, and score; several side by side.", rich_help_panel=MODEL),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|PATH",
+        help="Model: nano, or a checkpoint; several side by side.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="A reconstruction, or a folder of them.")],
-    target: Annotated[Path, typer.Option("--target", "-t", metavar="SCANS", help="The scans, by the same names.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS|SCANS...", help="Reconstructions to score against --target, or scans to reconstruct."
+        ),
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--target", "-t", metavar="SCANS", help="The scans, by the same names.")
+    ] = None,
+    protocol: Annotated[
+        ProtocolName, typer.Option("--protocol", help="The rule of the scores.")
+    ] = ProtocolName.fastmri,
+    model: ModelsOption = None,
+    method: MethodsOption = None,
+    weights: WeightsOption = None,
+    combine: CombineOption = Combine.rss,
+    prewhiten: PrewhitenOption = True,
+    accelerate: AccelerateOption = None,
+    mask: MaskOption = None,
+    center_fraction: CenterOption = 0.08,
+    seed: SeedOption = 0,
+    slices: SlicesOption = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", metavar="FILE", help="fastMRI+ boxes (.csv): scores within each, too."),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score the rest where predictions are missing, or scans bad.")
+    ] = False,
+    draws: Annotated[int, typer.Option("--draws", help="Of the bootstrap over patients.")] = 2000,
+    device: DeviceOption = "cpu",
     json: JsonOption = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table, one row per volume and method.")
+    ] = None,
 ) -> None:
-    """Score reconstructions by fastMRI's rule: SSIM, PSNR, NMSE, each with its protocol.
+    """Score reconstructions by a named rule: SSIM, PSNR, NMSE and more, with intervals over patients.
 
-    Any HDF5 file with a dataset "reconstruction" (slices, ny, nx) can be scored, whoever made it.
+    With --target, any HDF5 file with a dataset "reconstruction" (slices, ny, nx) can be scored, whoever made it; several folders stand side by side. Without it, each scan is reconstructed by every --method and --model and scored against its own target.
 
     Example: nirvana-mri evaluate recon/ --target scans/ --json scores.json
-    """
-    from nirvana_mri.eval.evaluate import evaluate_files
+    """  # noqa: E501 (rich keeps line ends inside a paragraph)
+    wanted = parse_slices(slices)
+    kind = chosen_mask(mask, accelerate)
+    if target is not None and (unused := [option for name, (option, _) in given().items() if name in SCANS_ONLY]):
+        raise UsageError(f"{unused[0].opts[0]} is for scans that are reconstructed here; leave it or --target out")
+    inputs = (*paths, *((target,) if target else ()), *((annotations,) if annotations else ()))
+    _check_outputs(json, csv, inputs)
+    from nirvana_mri.cli.evaluate_show import show
+    from nirvana_mri.eval.regions import read_annotations
+    from nirvana_mri.eval.run import Rule, evaluate_files, evaluate_methods
+    from nirvana_mri.eval.table import write_csv
+    from nirvana_mri.recon.batch import Recipe
 
+    boxes = read_annotations(annotations) if annotations else None
+    rule = Rule(protocol.value, boxes, draws, seed, allow_missing)
     with progress("scoring") as update:
-        report = evaluate_files(predictions, target, update)
-    warn(report.warnings)
+        if target is not None:
+            study = evaluate_files(paths, target, update, rule)
+        else:
+            common = Recipe(
+                accelerate=accelerate,
+                mask=kind,
+                center_fraction=center_fraction,
+                seed=seed,
+                slices=wanted,
+                combine=combine.value,
+                prewhiten=prewhiten,
+                device=device,
+            )
+            study = evaluate_methods(paths, _recipes(common, model or [], method or [], weights), update, rule)
+    warn((*study.warnings, *study.notes))
     if json is not None:
-        write_json(report.as_dict(), json, (predictions, target))
+        write_json(study.as_dict(command_line()), json, inputs)
+    if csv is not None:
+        write_csv(study, csv)
     if json != Path("-"):
-        show(report)
+        show(study)
 
 
-def show(report: Report) -> None:
-    """The scores as a table, and the rule below it."""
-    from rich.table import Table
+def _check_outputs(json: Path | None, csv: Path | None, inputs: tuple[Path, ...]) -> None:
+    """UsageError, before any work, for what could not be written or would replace an input."""
+    from nirvana_mri.atomic import check_target, same_file
 
-    table = Table("file", box=None, pad_edge=False, header_style="bold")
-    for name in ("SSIM", "PSNR [dB]", "NMSE", "acceleration"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for score in report.volumes:
-        times = "–" if score.acceleration is None else f"{score.acceleration:.2f}x"
-        table.add_row(score.file, f"{score.ssim:.4f}", f"{score.psnr:.2f}", f"{score.nmse:.5f}", times)
-    if len(report.volumes) > 1:
-        mean = report.mean
-        table.add_section()
-        table.add_row("mean", f"{mean['ssim']:.4f}", f"{mean['psnr']:.2f}", f"{mean['nmse']:.5f}", "", style="bold")
-    stdout().print(table)
-    protocol = report.protocol
-    stdout().print(f"protocol {protocol.name} {protocol.hash}, target {protocol.target}", style="dim", markup=False)
+    if json is not None and csv is not None and same_file(json, csv):
+        raise UsageError(f"{csv} is the JSON's file too; name another file for the table")
+    for out in (json, csv):
+        if out is None or out == Path("-"):
+            continue
+        check_target(out)
+        if any(same_file(path, out) for path in inputs):
+            raise UsageError(f"{out} is an input; name another file for the output")
+
+
+def _recipes(common: Recipe, models: list[str], methods: list[Method], weights: Path | None) -> dict[str, Recipe]:
+    """What is run, by the name that tables give it; a model stands for nirvana, as does nothing at all."""
+    from dataclasses import replace
+
+    found: dict[str, Recipe] = {}
+    peers = [name for name in methods if name in (Method.fastmri_unet, Method.fastmri_varnet)]
+    if len(set(peers)) > 1:
+        raise UsageError(f"--weights is one file, and {' and '.join(peers)} need two; evaluate them apart")
+    if weights is not None and not peers:
+        raise UsageError("--weights is for the fastmri methods; add --method fastmri-varnet, say, or leave it out")
+    if models or not methods:
+        methods = [Method.nirvana, *(name for name in methods if name is not Method.nirvana)]
+    for name in methods:
+        if name is not Method.nirvana:
+            loads = model_or_weights("nano", name, weights if name in peers else None)
+            found[name.value] = replace(common, method=name.value, model=loads)
+            continue
+        for path in models or ["nano"]:
+            called = name.value if len(models) < 2 else f"{name.value} ({Path(path).stem})"
+            if called in found:
+                raise UsageError(f"two models are called {Path(path).stem}; rename one")
+            found[called] = replace(common, method=name.value, model=path)
+    return found

@@ -6,10 +6,12 @@ import functools
 import inspect
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ DEBUG = inspect.Parameter(
     default=typer.Option(False, "--debug", help="Show the traceback of an error.", rich_help_panel="Help"),
     annotation=bool,
 )
+CONTEXT = inspect.Parameter("parsed", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+_running: ContextVar[Any] = ContextVar("the command that runs, as typer parsed it")
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +39,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(function)
-    def run(*args: Any, debug: bool, **options: Any) -> None:
+    def run(*args: Any, debug: bool, parsed: Any, **options: Any) -> None:
+        _running.set(parsed)
         try:
             function(*args, **options)
             sys.stdout.flush()
@@ -53,7 +58,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     signature = inspect.signature(function, eval_str=True)
     described: Any = run
-    described.__signature__ = signature.replace(parameters=[*signature.parameters.values(), DEBUG])
+    described.__signature__ = signature.replace(parameters=[*signature.parameters.values(), DEBUG, CONTEXT])
     run.__annotations__ = {name: p.annotation for name, p in described.__signature__.parameters.items()}
     return run
 
@@ -101,6 +106,28 @@ def show_facts(facts: list[tuple[str, str]]) -> None:
     for label, value in facts:
         table.add_row(Text(label), Text(value))
     stdout().print(table)
+
+
+def given() -> dict[str, tuple[Any, Any]]:
+    """(option, value) of all that was given to the running command and is not at its default, by parameter name."""
+    context = _running.get()
+    pairs = {option.name: (option, context.params.get(option.name)) for option in context.command.params}
+    return {name: (option, v) for name, (option, v) in pairs.items() if v not in (None, option.default, [], ())}
+
+
+def command_line() -> str:
+    """The command as it was given, without options at their default: what makes the same result again."""
+    words = ["nirvana-mri", _running.get().info_name]
+    for option, value in given().values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            name = [] if option.param_type_name == "argument" else [_flag(option, one)]
+            words += name if isinstance(one, bool) else [*name, str(getattr(one, "value", one))]
+    return shlex.join(words)
+
+
+def _flag(option: Any, value: Any) -> str:
+    """The option's name, or that which switches it off."""
+    return str((option.secondary_opts or option.opts)[0] if value is False else option.opts[0])
 
 
 def write_json(values: dict[str, Any], target: Path, inputs: tuple[Path, ...] = ()) -> None:

@@ -1,8 +1,8 @@
-"""Scores of reconstructions against their targets, one volume at a time."""
+"""Scores of one reconstruction against its target."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ProtocolError
-from nirvana_mri.eval import metrics
-from nirvana_mri.eval.pairing import pair_files
-from nirvana_mri.eval.protocol import FASTMRI, Protocol, require_same
+from nirvana_mri.eval import rules
+from nirvana_mri.eval.protocol import Protocol, protocol_named
+from nirvana_mri.eval.regions import Box, Region, region_scores
 from nirvana_mri.eval.target import GIVEN, Target, centre_crop, open_target
-from nirvana_mri.io.save import load_volume
 from nirvana_mri.physics.masks import achieved_acceleration
 from nirvana_mri.scan import Scan
 from nirvana_mri.volume import Volume
@@ -22,7 +21,11 @@ from nirvana_mri.volume import Volume
 
 @dataclass(frozen=True)
 class Score:
-    """One volume's scores. `acceleration` is what its mask achieved, None for predictions made elsewhere."""
+    """One volume's scores, with the rule that they were made by.
+
+    ``acceleration`` is what its mask achieved, None for predictions made elsewhere; ``worst_slice`` the (number, SSIM)
+    of the slice that came out worst.
+    """
 
     file: str
     ssim: float
@@ -31,84 +34,66 @@ class Score:
     acceleration: float | None
     protocol: Protocol
     slices: tuple[int, ...] | None = None  # of the scan, where the prediction holds only some
+    ms_ssim: float | None = None  # None below 161 pixels a side
+    haarpsi: float | None = None
+    edge_sharpness: float | None = None
+    worst_slice: tuple[int, float] | None = None
+    regions: tuple[Region, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready (an infinite PSNR is None)."""
-        row = {"file": self.file, "ssim": self.ssim, "psnr": _finite(self.psnr), "nmse": self.nmse}
+        row: dict[str, Any] = {"file": self.file}
+        row |= {key: finite(getattr(self, key)) for key in rules.METRICS}
         row["acceleration"] = self.acceleration
+        if self.worst_slice is not None:
+            row["worst_slice"] = {"slice": self.worst_slice[0], "ssim": self.worst_slice[1]}
         return row if self.slices is None else {**row, "slices": list(self.slices)}
 
 
-@dataclass(frozen=True)
-class Report:
-    """Scores under one protocol, and their unweighted mean."""
-
-    protocol: Protocol
-    volumes: tuple[Score, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def mean(self) -> dict[str, float]:
-        """Of ssim, psnr and nmse over the volumes, each counting once."""
-        return {key: float(np.mean([getattr(v, key) for v in self.volumes])) for key in ("ssim", "psnr", "nmse")}
-
-    def as_dict(self) -> dict[str, Any]:
-        """What ``nirvana-mri evaluate --json`` writes."""
-        return {
-            "protocol": self.protocol.as_dict(),
-            "volumes": [score.as_dict() for score in self.volumes],
-            "mean": {key: _finite(value) for key, value in self.mean.items()},
-        }
-
-
-def evaluate(volume: Volume | NDArray[Any], target: Scan | NDArray[Any] | str | Path) -> Score:
-    """Score one reconstruction by fastMRI's rule, and stamp the score with it.
+def evaluate(
+    volume: Volume | NDArray[Any], target: Scan | NDArray[Any] | str | Path, protocol: str = "fastmri"
+) -> Score:
+    """Score one reconstruction by a named rule, and stamp the score with it.
 
     A complex reconstruction counts by its magnitude. A Volume that holds only some slices of the scan is compared
     with those alone; the protocol then says so, and the data range is the maximum of those target slices.
 
     Raises: ProtocolError where sizes or slices do not belong together; DataError for NaN or Inf in the prediction
-    or a scan without a target.
+    or a scan without a target; UsageError for a protocol that does not exist.
     """
     reference = open_target(target)
     name = volume.name if isinstance(volume, Volume) else reference.name
-    return _score(name, volume, reference)
+    return score_volume(name, volume, reference, protocol_named(protocol))
 
 
-def evaluate_files(
-    predictions: str | Path, targets: str | Path, progress: Callable[[int, int], None] | None = None
-) -> Report:
-    """Score prediction files (dataset ``reconstruction``) against the scans of the same name.
-
-    Each is a file or a folder; two files are a pair whatever they are called. `progress(done, total)` is called
-    after each volume. Predictions without a target are ignored but named in ``Report.warnings``.
-
-    Raises: DataError where a target has no prediction, before anything is scored, or a file cannot be used;
-    ProtocolError where two volumes would be scored by different rules.
-    """
-    pairs, warnings = pair_files(Path(predictions), Path(targets))
-    scores = []
-    for prediction, target in pairs:
-        scores.append(_score(prediction.name, load_volume(prediction), open_target(target)))
-        if progress is not None:
-            progress(len(scores), len(pairs))
-    protocol = require_same((score.file, score.protocol) for score in scores)
-    return Report(protocol, tuple(scores), warnings)
-
-
-def _score(name: str, volume: Volume | NDArray[Any], target: Target) -> Score:
+def score_volume(
+    name: str, volume: Volume | NDArray[Any], target: Target, protocol: Protocol, boxes: Sequence[Box] = ()
+) -> Score:
+    """The scores of one volume, with those within ``boxes``, under ``name``."""
     slices = _slices(name, volume, target)
     subset = slices != tuple(range(len(target)))
-    wanted, found = _cropped(name, target.volume(slices), _magnitude(name, volume))
-    protocol = replace(FASTMRI, target=target.kind, slices="some, listed with each volume" if subset else "all")
+    stored = target.volume(slices)
+    wanted, found = _cropped(name, stored, _magnitude(name, volume))
+    try:
+        scores = rules.score(protocol.name, wanted, found)
+    except DataError as problem:
+        raise type(problem)(f"{name}: {problem}") from problem
+    acceleration = _acceleration(volume)
+    values = {key: value for key, value in asdict(scores).items() if key != "each"}
+    worst = min((value, number) for value, number in zip(scores.each, slices, strict=True) if value is not None)
     return Score(
         file=name,
-        ssim=metrics.ssim(wanted, found),
-        psnr=metrics.psnr(wanted, found),
-        nmse=metrics.nmse(wanted, found),
-        acceleration=_acceleration(volume),
-        protocol=protocol,
+        **values,
+        acceleration=acceleration,
+        protocol=replace(
+            protocol,
+            target=target.kind,
+            slices="some, listed with each volume" if subset else "all",
+            acceleration=acceleration,
+        ),
         slices=slices if subset else None,
+        worst_slice=(worst[1], worst[0]),
+        regions=region_scores(boxes, wanted, found, slices, stored.shape[1:], protocol.name, name),
     )
 
 
@@ -118,7 +103,7 @@ def _slices(name: str, volume: Volume | NDArray[Any], target: Target) -> tuple[i
     if voxels.ndim != 3 or voxels.size == 0:
         raise ProtocolError(f"{name}: the prediction is {voxels.shape}, expected [slice, ny, nx]")
     count = voxels.shape[0]
-    if isinstance(volume, Volume) and _made_here(volume) and not (target.kind == GIVEN and count == len(target)):
+    if isinstance(volume, Volume) and made_here(volume) and not (target.kind == GIVEN and count == len(target)):
         if len(volume.slices) != count:
             raise ProtocolError(
                 f"{name}: {count} predicted slices but {len(volume.slices)} slice numbers; write it again"
@@ -156,14 +141,14 @@ def _cropped(name: str, wanted: NDArray[Any], found: NDArray[Any]) -> tuple[NDAr
     return centre_crop(wanted, (width, width)), centre_crop(found, (width, width))
 
 
-def _made_here(volume: Volume) -> bool:
+def made_here(volume: Volume) -> bool:
     """Files made elsewhere tell neither their slices nor their sampling."""
     return bool(volume.provenance.get("toolkit_version"))
 
 
 def _acceleration(volume: Volume | NDArray[Any]) -> float | None:
     """What the reconstruction says that it achieved, or else its mask; None where it was not made by this toolkit."""
-    if not isinstance(volume, Volume) or not _made_here(volume):
+    if not isinstance(volume, Volume) or not made_here(volume):
         return None
     sampling = volume.provenance.get("sampling")
     stated = sampling.get("achieved_acceleration") if isinstance(sampling, Mapping) else None
@@ -172,5 +157,6 @@ def _acceleration(volume: Volume | NDArray[Any]) -> float | None:
     return achieved_acceleration(volume.mask) if volume.mask.size else None
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,5 +1,6 @@
 """Which prediction belongs to which target: the one of the same file name, as in fastMRI."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from nirvana_mri.errors import DataError
@@ -7,28 +8,39 @@ from nirvana_mri.errors import DataError
 SUFFIXES = (".h5", ".hdf5")
 
 
-def pair_files(predictions: Path, targets: Path) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
-    """(prediction, target) paths in the order of the targets' names, and a warning that names what was left over.
+@dataclass(frozen=True)
+class Pairs:
+    """(prediction, target) paths in the order of the targets' names; ``missing`` targets have no prediction, ``extra``
+    predictions no target.
+    """
 
-    Each argument is a file or a folder; two files are a pair whatever they are called. Raises DataError for a
-    target without a prediction, or where there is nothing to pair.
+    pairs: tuple[tuple[Path, Path], ...]
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+def pair_files(predictions: Path, targets: Path, *, allow_missing: bool = False) -> Pairs:
+    """Which files are scored, and the names of those that are not.
+
+    Each argument is a file or a folder; two files are a pair whatever they are called. Raises: DataError for a
+    target without a prediction, unless ``allow_missing``, and where there is nothing to pair.
     """
     if predictions.is_file() and targets.is_file():
-        return [(predictions, targets)], ()
+        return Pairs(((predictions, targets),))
     made, wanted = _listed(predictions, "prediction"), _listed(targets, "target")
     if predictions.is_file():
         if predictions.name not in wanted:
             raise DataError(f"{targets}: no target is called {predictions.name}; give the target file itself")
         wanted = {predictions.name: wanted[predictions.name]}
-    missing = [name for name in wanted if name not in made]
-    if missing:
+    missing = tuple(name for name in wanted if name not in made)
+    if missing and (not allow_missing or len(missing) == len(wanted)):
         others = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
-            f"{predictions}: no prediction of {missing[0]}{others}; reconstruct them or move the targets away"
+            f"{predictions}: no prediction of {missing[0]}{others}; reconstruct them, move the targets away, or score "
+            "the rest with --allow-missing"
         )
-    extra = [name for name in made if name not in wanted]
-    warnings = (f"{len(extra)} predictions without a target are ignored: {', '.join(extra)}",) if extra else ()
-    return [(made[name], path) for name, path in wanted.items()], warnings
+    pairs = tuple((made[name], path) for name, path in wanted.items() if name in made)
+    return Pairs(pairs, missing, tuple(name for name in made if name not in wanted))
 
 
 def _listed(place: Path, what: str) -> dict[str, Path]:

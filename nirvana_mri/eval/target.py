@@ -1,6 +1,7 @@
 """The pictures that a reconstruction is scored against, wherever they come from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError, ProtocolError
+from nirvana_mri.io.fastmri import metadata_of
 from nirvana_mri.io.hdf5 import SafeFile
 from nirvana_mri.io.slices import ReferenceSlices
 from nirvana_mri.recon.open import open_scan
@@ -20,11 +22,16 @@ GIVEN = "array"
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """`pictures[i]` is the real target [ny nx] of slice i, read or computed at that moment; `kind` says what it is."""
+    """`pictures[i]` is the real target [ny nx] of slice i, read or computed at that moment; `kind` says what it is.
+
+    `metadata` is the scan's, as far as the file says it; `simulated` that no scanner measured its k-space.
+    """
 
     name: str
     pictures: SliceSource
     kind: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    simulated: bool = False
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -70,20 +77,22 @@ def _of_file(path: Path) -> Target:
                 raise file.fail(
                     f"{key} is {stored.dtype} {stored.shape}, expected real numbers (slices, rows, columns)"
                 )
-            return Target(path.name, ReferenceSlices(path, key, tuple(stored.shape)), key)
+            pictures = ReferenceSlices(path, key, tuple(stored.shape))
+            return Target(path.name, pictures, key, metadata_of(file), file.has_attribute("simulated"))
     return _of_scan(open_scan(path))
 
 
 def _of_scan(scan: Scan) -> Target:
     name = scan.path.name if scan.path else scan.name
     if scan.reference is not None:
-        return Target(name, scan.reference, getattr(scan.reference, "key", RSS if scan.multicoil else ESC))
+        kind = getattr(scan.reference, "key", RSS if scan.multicoil else ESC)
+        return Target(name, scan.reference, kind, scan.metadata, scan.simulated)
     if not scan.fully_sampled:
         raise DataError(
             f"{name}: no target ({RSS} or {ESC}) and k-space is undersampled, as in fastMRI's test files; "
             "score against a fully sampled scan"
         )
-    return Target(name, ComputedRSS(scan), COMPUTED)
+    return Target(name, ComputedRSS(scan), COMPUTED, scan.metadata, scan.simulated)
 
 
 @dataclass(frozen=True, eq=False)

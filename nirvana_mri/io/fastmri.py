@@ -24,7 +24,7 @@ from nirvana_mri.io.slices import KspaceSlices, ReferenceSlices
 from nirvana_mri.io.writers.fastmri import write_fastmri
 from nirvana_mri.scan import Geometry, Scan
 
-__all__ = ["is_fastmri", "read_fastmri", "write_fastmri"]
+__all__ = ["is_fastmri", "metadata_of", "read_fastmri", "write_fastmri"]
 
 # All that is ever read of the attributes; patient_id and the like stay in the file.
 NUMBERS = ("max", "norm", "acceleration", "num_low_frequency")
@@ -74,6 +74,11 @@ def read_fastmri(path: str | Path) -> Scan:
             path=path,
             file_format="fastMRI h5",
         )
+
+
+def metadata_of(file: SafeFile) -> dict[str, Any]:
+    """What a file in this layout says of its acquisition, allow-listed; its k-space may be missing."""
+    return _metadata(file, _header(file, []))
 
 
 def _kspace(file: SafeFile) -> h5py.Dataset:

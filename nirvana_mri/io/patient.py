@@ -21,11 +21,18 @@ def patient_key(path: Path, name: str, salt: bytes) -> str:
     its data folder), else each name is a patient of its own. Keyed with ``salt``: without it nobody can look up an
     identity, and the identity itself is not kept.
     """
-    identity = _patient_id(path)
-    if identity is None:
-        found = SUBJECT.search(name)
-        identity = f"name {found.group(1) if found else name}"
+    identity = _identity(path, name) or f"name {name}"
     return hashlib.blake2b(identity.encode(), key=salt, digest_size=16).hexdigest()
+
+
+def says_patient(path: Path, name: str) -> bool:
+    """True where the file or its name tells the patient, so that files of one can be told to be that."""
+    return _identity(path, name) is not None
+
+
+def _identity(path: Path, name: str) -> str | None:
+    found = SUBJECT.search(name)
+    return _patient_id(path) or (f"name {found.group(1)}" if found else None)
 
 
 def _patient_id(path: Path) -> str | None:

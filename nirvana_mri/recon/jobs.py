@@ -89,7 +89,7 @@ def plan(scans: Sequence[Path], out: Path, writing: Writing | None = None) -> li
     would have one name, output would replace input, or cannot be written so.
     """
     writing = writing or Writing()
-    found = [path for given in scans for path in _scans(given)]
+    found = [path for given in scans for path in scans_in(given)]
     named = next((kind for kind, suffixes in FORMATS.items() if out.name.lower().endswith(suffixes)), None)
     occupied = out.is_dir() and named != "dicom"
     if len(scans) == 1 and found == list(scans) and out.suffix and not occupied:
@@ -140,7 +140,7 @@ def _of_nifti(path: Path) -> Any:
     return said["volumes"][0] if "volumes" in said else said
 
 
-def _scans(given: Path) -> list[Path]:
+def scans_in(given: Path) -> list[Path]:
     """The scans that a path stands for: itself, or the files in a folder that a reader knows or should know."""
     whole = any(kind.name == "Bruker" and kind.holds(given) for kind in KINDS)  # a folder that is one scan
     if not given.is_dir() or whole:

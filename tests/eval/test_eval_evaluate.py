@@ -9,7 +9,8 @@ import pytest
 from support import centred_ifft2
 
 from nirvana_mri.errors import DataError, ProtocolError
-from nirvana_mri.eval.evaluate import evaluate, evaluate_files
+from nirvana_mri.eval.evaluate import evaluate
+from nirvana_mri.eval.run import Rule, evaluate_files
 from nirvana_mri.eval.target import open_target
 from nirvana_mri.io.fastmri import write_fastmri
 from nirvana_mri.io.save import save
@@ -87,9 +88,9 @@ def test_report_is_the_promised_json(folders):
     seen = []
     report = evaluate_files(predictions, targets, progress=lambda done, total: seen.append((done, total)))
     content = json.loads(json.dumps(report.as_dict(), allow_nan=False))
-    assert set(content) == {"protocol", "volumes", "mean"}
+    assert set(content) >= {"protocol", "volumes", "mean", "intervals", "by_method", "groups", "paired", "notice"}
     assert [row["file"] for row in content["volumes"]] == ["a.h5", "b.h5"]
-    assert all(set(row) == {"file", "ssim", "psnr", "nmse", "acceleration"} for row in content["volumes"])
+    assert all({"file", "ssim", "psnr", "nmse", "acceleration", "group"} <= set(row) for row in content["volumes"])
     assert [row["acceleration"] for row in content["volumes"]] == [3.9, None]
     assert content["volumes"][0]["psnr"] is None  # equal to its target: infinite
     assert content["mean"]["ssim"] == pytest.approx(np.mean([row["ssim"] for row in content["volumes"]]))
@@ -113,9 +114,13 @@ def test_missing_predictions_stop_before_scoring_and_extra_ones_are_named(folder
         write_prediction(predictions / name, target)
     with pytest.raises(DataError, match=r"no prediction of b\.h5 and of 1 more"):
         evaluate_files(predictions, targets)
+    rest = evaluate_files(predictions, targets, rule=Rule(allow_missing=True))
+    assert (rest.missing, [row.file for row in rest.volumes]) == (("b.h5", "c.h5"), ["a.h5"])
     (targets / "b.h5").unlink()
     (targets / "c.h5").unlink()
-    assert "z.h5" in evaluate_files(predictions, targets).warnings[0]
+    study = evaluate_files(predictions, targets)
+    assert study.extra == ("z.h5",)
+    assert "z.h5" in study.warnings[0]
 
 
 def test_files_and_folders_pair(folders):
