@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from nirvana_mri import __version__
-from nirvana_mri.cli import ablate, backbone, demo, evaluate, inspect, models, reconstruct, report, simulate, train
+from nirvana_mri.cli import (
+    ablate,
+    backbone,
+    demo,
+    evaluate,
+    inspect,
+    models,
+    reconstruct,
+    report,
+    simulate,
+    stress,
+    train,
+)
 from nirvana_mri.cli.shell import INTERRUPTED, command, fail
 
 app = typer.Typer(
@@ -47,6 +59,7 @@ for function in (
     evaluate.evaluate,
     inspect.inspect,
     report.report,
+    stress.stress,
     train.train,
     ablate.ablate,
     simulate.simulate,
