@@ -75,6 +75,8 @@ def ascend(
             best, highest = place.detach(), float(value.detach())
         if turn < steps:
             (gradient,) = torch.autograd.grad(value, place)
+            # The logarithm of a sample that is exactly zero has no slope.
+            gradient = torch.where(gradient.isfinite(), gradient, torch.zeros((), dtype=gradient.dtype))
             place = ball(place.detach() + step * gradient / gradient.norm().clamp_min(1e-30))
     return best
 

@@ -42,5 +42,5 @@ def loses_little(slack: float = 0.01, refusal: bool = False) -> Criterion:
         return float(change[NIRVANA]["ssim"] - change[SENSE]["ssim"] + limits["slack"])
 
     words = f"loses no more SSIM than CG-SENSE loses, plus {slack:g}"
-    words = f"is refused with one clear line, or {words}" if refusal else words
+    words = f"the model refuses with one clear line, or {words}" if refusal else f"the model {words}"
     return Criterion(words, {"slack": slack}, margin, refusal)

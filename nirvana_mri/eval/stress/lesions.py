@@ -125,7 +125,8 @@ LESIONS = Stress(
     "it. Contrast kept is the change of the reconstruction by the lesion over the change of the target, over the disc: "
     "1 keeps all, less fades it, more exaggerates it. The detection index d′ is that of a matched template that must "
     "tell the picture with the lesion from the one without, over six draws of noise of the scan's own level; so few "
-    "draws give it to within about a third.",
+    "draws give it to within about a third. It knows the place and the shape, and a smooth picture serves it well: it "
+    "bounds what noise alone lets be seen, and is not what a reader sees.",
     source="Antun et al. 2020, PNAS 117:30088 (small structural changes); Barrett and Myers 2004, Foundations of Image "
     "Science (template observers)",
     unit="pixels across, contrast to what was there",

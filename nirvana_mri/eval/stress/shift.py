@@ -57,7 +57,7 @@ SHIFT = Stress(
     "samples that are measured stay the same. The reconstruction is moved back and compared: what differs is the "
     "equivariance error (norm of the difference over the norm of the picture).",
     source="Antun et al. 2020, PNAS 117:30088; Celledoni et al. 2021, Inverse Problems 37:085006 (equivariance)",
-    unit="pixels",
+    unit="px",
     levels=(0.25, 0.5, 1.0),
     quick=(0.5, 1.0),
     criterion=Criterion(
