@@ -53,7 +53,7 @@ def detectability(tests: Tests) -> Figure:
     axes[0].axhline(1, color="#888888", linewidth=0.7)
     axes[1].axhline(1, color="#888888", linewidth=0.7)
     axes[0].set_ylabel("contrast kept")
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylim(0, 1.1 * max(1, *(test["values"][name]["contrast_kept"] for test in tests for name in WORDS)))
     axes[1].set_ylabel("detection index d′")
     axes[1].set_yscale("log")
     for axis in axes:

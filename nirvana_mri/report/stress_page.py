@@ -32,8 +32,8 @@ FIGURES = {
     "detectability": "detection index d′",
 }
 SIMULATED = (
-    "The k-space was simulated from pictures. Such scores are better than those on measured k-space (Shimron et al. "
-    "2022, PNAS 119:e2117203119), and what passes here may fail there."
+    "The k-space was simulated from pictures. Scores on such data can be too good (Shimron et al. 2022, PNAS "
+    "119:e2117203119), and what passes here may fail on measured k-space."
 )
 
 
@@ -127,7 +127,8 @@ def _drawings(name: str, stress: Mapping[str, Any], stressed: Stressed) -> Itera
         yield html.figure(detectability(tests), f"{title}: curves", caption)
     elif len(tests) > 1 and not isinstance(tests[0]["level"], str):
         drawn = curves(tests, stress, stressed.result["baseline"])
-        yield html.figure(drawn, f"{title}: curves", f"SSIM and {stress['shown_words']} by level ({stress['unit']}).")
+        words = "SSIM" if stress["shown"].endswith(".ssim") else f"SSIM and {stress['shown_words']}"
+        yield html.figure(drawn, f"{title}: curves", f"{words} by level [{stress['unit'].strip('()')}].")
     shown = stressed.shown.get(name)
     if shown is not None:
         test = stressed.result["tests"][shown.test]

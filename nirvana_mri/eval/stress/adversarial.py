@@ -134,7 +134,7 @@ ADVERSARIAL = Stress(
     levels=(0.25, 1.0),
     quick=(1.0,),
     criterion=Criterion(
-        "amplification at most 2 times that of CG-SENSE, each under its own worst change", {"times": 2.0}, _margin
+        "amplification is at most 2 times that of CG-SENSE, each under its own worst change", {"times": 2.0}, _margin
     ),
     own=attacked,
     shows=("values", KEY, "amplification"),

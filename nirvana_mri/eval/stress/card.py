@@ -45,7 +45,7 @@ def level_words(test: Mapping[str, Any]) -> str:
         return f"{level[0]:g} px, +{100 * level[1]:g} %"
     if isinstance(level, str):
         return level
-    return f"{level:g}{'' if test['unit'] == 'x' else ' '}{test['unit']}"
+    return f"{level:g}{'' if test['unit'][:1] in ('x', '°') else ' '}{test['unit']}"
 
 
 def figure(test: Mapping[str, Any], stress: Mapping[str, Any], method: str) -> str:
