@@ -60,7 +60,7 @@ def stress(
 ) -> None:
     """Try how a model stands what a scanner may do to it, beside CG-SENSE: noise, shifts, motion, lost coils, lesions.
 
-    Each stress has levels and a criterion that stands before it is measured; a model may fail, and the table says so. Scans are thinned 4x where nothing else is asked for, and the middle slice of each is taken where --slices names none. With the shipped model and the embedded brain it takes about two minutes on two cores.
+    Each stress has levels and a criterion that stands before it is measured; a model may fail, and the table says so. Scans are thinned 4x where nothing else is asked for, and the middle slice of each is taken where --slices names none. With the shipped model and the embedded brain it takes about a minute and a half on one core.
 
     Example: nirvana-mri stress --model nano -o stress.html --json stress.json --quick
     """  # noqa: E501 (rich keeps line ends inside a paragraph)
