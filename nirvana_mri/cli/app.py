@@ -19,6 +19,7 @@ from nirvana_mri.cli import (
     reconstruct,
     report,
     simulate,
+    stress,
     train,
 )
 from nirvana_mri.cli.shell import INTERRUPTED, command, fail
@@ -60,6 +61,7 @@ for function in (
     explain_diff.explain_diff,
     inspect.inspect,
     report.report,
+    stress.stress,
     train.train,
     ablate.ablate,
     simulate.simulate,

@@ -171,7 +171,8 @@ def _of_order_one(problem: SliceProblem) -> tuple[Tensor, Measurement, Tensor]:
     it.
 
     Both see the object through faded maps, so that the fading is part of the way back. The level is Σ|x|² / Σ|x|, the
-    mean magnitude weighted by itself: a large empty background hardly moves it.
+    mean magnitude weighted by itself: a large empty background hardly moves it. Differentiable in the data, but for the
+    level.
     """
     operator, fading = faded(problem, FADING)
     adjoint = operator.adjoint(problem.data)
@@ -180,9 +181,8 @@ def _of_order_one(problem: SliceProblem) -> tuple[Tensor, Measurement, Tensor]:
     def system(x: Tensor) -> Tensor:
         return operator.normal(x) + prior * x
 
-    with torch.no_grad():
-        start = conjugate_gradient(system, adjoint, torch.zeros_like(adjoint), START_STEPS)
-    size = start.abs()
+    start = conjugate_gradient(system, adjoint, torch.zeros_like(adjoint), START_STEPS)
+    size = start.detach().abs()
     level = float(size.square().sum() / size.sum())
     measurement = Measurement(operator, adjoint / level, problem.certainty, problem.sigma / level)
     return start / level, measurement, level * fading

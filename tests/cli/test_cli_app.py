@@ -17,7 +17,7 @@ from nirvana_mri.cli.shell import command, fail, say
 from nirvana_mri.errors import DataError, UsageError
 
 ENTRY = [sys.executable, "-c", "from nirvana_mri.cli.app import main; main()"]
-COMMANDS = ("train", "reconstruct", "evaluate", "explain-diff", "simulate", "inspect", "report", "demo")
+COMMANDS = ("train", "reconstruct", "evaluate", "explain-diff", "simulate", "inspect", "report", "stress", "demo")
 HEAVY = {"torch", "matplotlib", "scipy", "h5py", "nibabel", "skimage", "numpy", "pandas", "safetensors"}
 
 
