@@ -92,6 +92,9 @@ def evaluate(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table, one row per volume and method.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page: tables, worst cases, words to paste.")
+    ] = None,
 ) -> None:
     """Score reconstructions by a named rule: SSIM, PSNR, NMSE and more, with intervals over patients.
 
@@ -104,8 +107,9 @@ def evaluate(
     if target is not None and (unused := [option for name, (option, _) in given().items() if name in SCANS_ONLY]):
         raise UsageError(f"{unused[0].opts[0]} is for scans that are reconstructed here; leave it or --target out")
     inputs = (*paths, *((target,) if target else ()), *((annotations,) if annotations else ()))
-    _check_outputs(json, csv, inputs)
+    _check_outputs(json, csv, html, inputs)
     from nirvana_mri.cli.evaluate_show import show
+    from nirvana_mri.eval.pictures import pictures_of_files, pictures_of_methods
     from nirvana_mri.eval.regions import read_annotations
     from nirvana_mri.eval.run import Rule, evaluate_files, evaluate_methods
     from nirvana_mri.eval.table import write_csv
@@ -116,6 +120,7 @@ def evaluate(
     with progress("scoring") as update:
         if target is not None:
             study = evaluate_files(paths, target, update, rule)
+            pictures = pictures_of_files(paths, target, allow_missing)
         else:
             common = Recipe(
                 accelerate=accelerate,
@@ -127,28 +132,37 @@ def evaluate(
                 prewhiten=prewhiten,
                 device=device,
             )
-            study = evaluate_methods(paths, _recipes(common, model or [], method or [], weights), update, rule)
+            recipes = _recipes(common, model or [], method or [], weights)
+            study = evaluate_methods(paths, recipes, update, rule)
+            pictures = pictures_of_methods(paths, recipes)
     warn((*study.warnings, *study.notes))
     if json is not None:
         write_json(study.as_dict(command_line()), json, inputs)
     if csv is not None:
         write_csv(study, csv)
+    if html is not None:
+        from nirvana_mri.report.evaluation_page import make_evaluation_page
+        from nirvana_mri.report.html import write_page
+
+        with progress("pictures"):
+            write_page(make_evaluation_page(study.as_dict(command_line()), pictures), html)
     if json != Path("-"):
         show(study)
 
 
-def _check_outputs(json: Path | None, csv: Path | None, inputs: tuple[Path, ...]) -> None:
+def _check_outputs(json: Path | None, csv: Path | None, html: Path | None, inputs: tuple[Path, ...]) -> None:
     """UsageError, before any work, for what could not be written or would replace an input."""
     from nirvana_mri.atomic import check_target, same_file
 
-    if json is not None and csv is not None and same_file(json, csv):
-        raise UsageError(f"{csv} is the JSON's file too; name another file for the table")
-    for out in (json, csv):
-        if out is None or out == Path("-"):
-            continue
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{html}: a page is .html; name it so")
+    outputs = [out for out in (json, csv, html) if out is not None and out != Path("-")]
+    for place, out in enumerate(outputs):
         check_target(out)
         if any(same_file(path, out) for path in inputs):
             raise UsageError(f"{out} is an input; name another file for the output")
+        if any(same_file(other, out) for other in outputs[:place]):
+            raise UsageError(f"{out} is named twice; name a file for each output")
 
 
 def _recipes(common: Recipe, models: list[str], methods: list[Method], weights: Path | None) -> dict[str, Recipe]:

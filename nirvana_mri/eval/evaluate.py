@@ -97,6 +97,16 @@ def score_volume(
     )
 
 
+def compared_slice(
+    name: str, volume: Volume | NDArray[Any], target: Target, number: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(target, prediction) of slice ``number`` of the scan, as scores compare them. Errors as for :func:`evaluate`."""
+    place = _slices(name, volume, target).index(number)
+    voxels = volume.voxels if isinstance(volume, Volume) else volume
+    wanted, found = _cropped(name, target.volume((number,)), _magnitude(name, voxels[place : place + 1]))
+    return wanted[0], found[0]
+
+
 def _slices(name: str, volume: Volume | NDArray[Any], target: Target) -> tuple[int, ...]:
     """Which slices of the target the prediction stands for."""
     voxels = volume.voxels if isinstance(volume, Volume) else volume

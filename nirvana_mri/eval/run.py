@@ -9,7 +9,7 @@ from nirvana_mri.errors import NirvanaError, UsageError
 from nirvana_mri.eval import statistics
 from nirvana_mri.eval.context import Patients, contrast_of, field_of
 from nirvana_mri.eval.evaluate import made_here, score_volume
-from nirvana_mri.eval.pairing import pair_files
+from nirvana_mri.eval.pairing import find_sets
 from nirvana_mri.eval.protocol import Protocol, protocol_named
 from nirvana_mri.eval.regions import Annotations, Box
 from nirvana_mri.eval.study import Row, Study, make_study, mask_hash
@@ -72,29 +72,19 @@ def evaluate_files(
     ProtocolError where two volumes would be scored by different rules, or one scan was sampled in two ways.
     """
     rule = rule or Rule()
-    sets = [Path(predictions)] if isinstance(predictions, str | Path) else [Path(given) for given in predictions]
-    names = _set_names(sets)
-    found = [pair_files(given, Path(targets), allow_missing=rule.allow_missing) for given in sets]
-    extra = tuple(dict.fromkeys(name for pairs in found for name in pairs.extra))
-    made = [{target: prediction for prediction, target in pairs.pairs} for pairs in found]
-    # a target that one set lacks is left out of all, or their means would be over different scans
-    wanted = [target for target in made[0] if all(target in of for of in made)]
-    named = (name for pairs in found for name in (*pairs.missing, *(t.name for _, t in pairs.pairs if t not in wanted)))
-    missing = tuple(dict.fromkeys(named))
-    if not wanted:
-        raise UsageError(f"{targets}: no target has a prediction in every set; give sets of the same scans")
+    found = find_sets(predictions, targets, rule.allow_missing)
+    names, made, wanted, missing, extra = found.names, found.made, found.wanted, found.missing, found.extra
     patients, rows = Patients(), []
     for path in wanted:
         target = open_target(path)
         for name, of in zip(names, made, strict=True):
             volume = load_volume(of[path])
-            shown = path.name if len(sets) > 1 else of[path].name
-            rows.append(_row(shown, name, volume, target, patients.label(path), rule, rule.boxes(path)))
+            rows.append(_row(found.shown(path), name, volume, target, patients.label(path), rule, rule.boxes(path)))
             if progress is not None:
-                progress(len(rows), len(wanted) * len(sets))
+                progress(len(rows), len(wanted) * len(names))
     warnings = (f"{len(extra)} predictions without a target are ignored: {', '.join(extra)}",) if extra else ()
     warnings += (f"{len(missing)} targets without a prediction are left out: {', '.join(missing)}",) if missing else ()
-    if len(sets) == 1:
+    if len(names) == 1:
         rows = _named_by_method(rows)
     return rule.study(rows, missing=missing, extra=extra, warnings=warnings, untold=len(patients.untold))
 
@@ -165,16 +155,6 @@ def _row(file: str, name: str, volume: Volume, target: Target, patient: str, rul
         model_sha256=made.get("model_sha256"),
         simulated=target.simulated,
     )
-
-
-def _set_names(sets: Sequence[Path]) -> list[str]:
-    """What each set is called: its folder or file; "" for one alone, which its files name."""
-    if len(sets) == 1:
-        return [""]
-    names = [given.resolve().stem if given.is_file() else given.resolve().name for given in sets]
-    if len(set(names)) < len(names):
-        raise UsageError(f"two sets of predictions are called {max(names, key=names.count)}; rename a folder")
-    return names
 
 
 def _named_by_method(rows: list[Row]) -> list[Row]:

@@ -139,3 +139,27 @@ def test_more_volumes_than_a_screen_holds_are_summed_up(run, scans, monkeypatch)
     done = run("evaluate", scans, "--method", "zero-filled", *FASTER)
     assert "… the 1 worst of 3" in done.stdout
     assert "95 %" in done.stdout
+
+
+def test_the_page_shows_each_worst_slice_by_every_method(run, scans, tmp_path):
+    words = ("--method", "sense", "--method", "zero-filled", *FASTER)
+    done = run("evaluate", scans, *words, "--json", tmp_path / "s.json", "--html", tmp_path / "page.html")
+    assert done.exit_code == 0, done.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count('<article class="case">') == 3
+    assert page.count("zero-filled, zoom") == 3
+    assert done.stdout.count("\n") < 10
+
+
+def test_the_page_of_predictions_reads_what_is_shown(run, scans, tmp_path):
+    for method in ("sense", "zero-filled"):
+        assert run("reconstruct", scans, "-o", tmp_path / method, "--method", method, *FASTER).exit_code == 0
+    words = (tmp_path / "sense", tmp_path / "zero-filled", "--target", scans, "--html", tmp_path / "page.html")
+    assert run("evaluate", *words).exit_code == 0
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count('<article class="case">') == 3
+    words = (tmp_path / "sense" / "0.h5", "--target", scans / "0.h5", "--html", tmp_path / "one.html")
+    assert run("evaluate", *words).exit_code == 0
+    assert "sense, zoom" in (tmp_path / "one.html").read_text(encoding="utf-8")
+    done = run("evaluate", *words[:3], "--html", tmp_path / "one.txt")
+    assert done.exit_code == 2
+    assert "a page is .html" in done.stderr
