@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-C, ALPHA = 30.0, 4.2  # section 3, on intensities 0 to 255
+C, ALPHA = 30.0, 4.2  # section 3, on intensities 0 to 255; C as it stands, not squared as in SSIM
 SCALES = 3  # the two finer ones are compared, the coarsest weighs
 Picture = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ def haarpsi(target: NDArray[np.floating], prediction: NDArray[np.floating], data
         mine, theirs = (
             [np.abs(_haar(picture, scale, axis)) for scale in range(1, SCALES + 1)] for picture in (first, second)
         )
-        alike = sum((2 * a * b + C**2) / (a**2 + b**2 + C**2) for a, b in zip(mine[:-1], theirs[:-1], strict=True))
+        alike = sum((2 * a * b + C) / (a**2 + b**2 + C) for a, b in zip(mine[:-1], theirs[:-1], strict=True))
         weight = np.maximum(mine[-1], theirs[-1])
         total += float((weight / (1 + np.exp(-ALPHA * alike / (SCALES - 1)))).sum())
         weights += float(weight.sum())

@@ -18,7 +18,7 @@ CITATIONS = {
     "MS-SSIM": "Wang Z, Simoncelli EP, Bovik AC. Multiscale structural similarity for image quality assessment. "
     "Asilomar Conference on Signals, Systems and Computers, 1398-1402, 2003.",
     "HaarPSI": "Reisenhofer R, Bosse S, Kutyniok G, Wiegand T. A Haar wavelet-based perceptual similarity index for "
-    "image quality assessment. Signal Process Image Commun 61:33-43, 2018.",
+    "image quality assessment. Signal Processing: Image Communication 61:33-43, 2018.",
     "ESPIRiT": "Uecker M, et al. ESPIRiT: an eigenvalue approach to autocalibrating parallel MRI: where SENSE meets "
     "GRAPPA. Magn Reson Med 71(3):990-1001, 2014.",
     "SENSE": "Pruessmann KP, Weiger M, Scheidegger MB, Boesiger P. SENSE: sensitivity encoding for fast MRI. Magn "

@@ -99,4 +99,4 @@ def _by_patient(
     """(sum of values, number of volumes) of each patient."""
     _, number = np.unique(np.array(patients), return_inverse=True)
     numbers = np.array(values, np.float64)
-    return np.bincount(number, weights=numbers), np.bincount(number).astype(np.float64)
+    return np.bincount(number, weights=numbers).astype(np.float64), np.bincount(number).astype(np.float64)
