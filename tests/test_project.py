@@ -15,6 +15,7 @@ import nirvana_mri
 PROGRAMS = Path(sys.executable).parent
 DISTRIBUTIONS = {
     "lightning_fabric": "lightning-fabric",
+    "PIL": "pillow",
     "skimage": "scikit-image",
     "pywt": "pywavelets",
     "fla": "fla-core",

@@ -76,7 +76,7 @@ def bars_with_intervals(
     step = 0.8 / max(len(names), 1)
     figure, axes = _axes(WIDTH, 1.3 + len(rows) * max(height * len(names), 0.3))
     shown: dict[str, Any] = {}
-    for place, row in enumerate(reversed(rows.values())):
+    for place, row in enumerate(reversed(list(rows.values()))):
         for number, name in enumerate(names):
             if name in row:
                 at = place + 0.4 - (number + 0.5) * step

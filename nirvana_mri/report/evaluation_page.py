@@ -70,7 +70,10 @@ def _distributions(values: Values) -> str:
             name: [row.get(key) for row in values.rows("volumes") if row.get("method") == name]
             for name in values.methods
         }
-        drawn = {name: [each for each in row if _finite(each)] for name, row in found.items()}
+        drawn = {
+            name: [float(each) for each in row if each is not None and math.isfinite(each)]
+            for name, row in found.items()
+        }
         if not any(drawn.values()):
             continue
         absent = any(len(drawn[name]) < len(found[name]) for name in found)
@@ -138,7 +141,3 @@ def _methods_paragraph(values: Values) -> str:
     citations = "\n".join(str(each) for each in values.at("citations") or ())
     text = "\n\n".join(words for words in (str(values.at("methods_paragraph") or ""), citations) if words)
     return paragraph("Ready to paste: one click selects all of it.", "soft") + to_copy(text) if text else ""
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
