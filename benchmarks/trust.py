@@ -56,9 +56,8 @@ def main() -> None:
     network = nm.load_model("nano").model
     solvers = {"sense": cg_sense, "nano": lambda problem: network([problem])[0]}
     pictures, _ = brain()
-    print(
-        "| noise | acceleration | scan | method | residual | zeros | explained | badge |\n|---|---|---|---|---|---|---|---|"
-    )
+    columns = ("noise", "acceleration", "scan", "method", "residual", "zeros", "explained", "badge")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for noise in (0.005, 0.01, 0.02):
         scan = nm.simulate(pictures, coils=8, seed=0, noise=noise)
         for acceleration, centre in ((4, 0.08), (8, 0.04)):
