@@ -103,7 +103,7 @@ def report(
             raise UsageError(f"{written} is the input; name another file for the report")
     recipe = Recipe(
         method.value, chosen, accelerate, kind, center_fraction, seed, slices=wanted, adapt=adapt, strength=strength,
-        trust=True, error_bars=error_bars and str(error_bars), device=device,
+        trust=True, error_bars=None if error_bars is None else str(error_bars), device=device,
     )  # fmt: skip
     commands = {"page": _command(scan, out, recipe, json, target, alone)}
     if holds_reconstruction(scan):

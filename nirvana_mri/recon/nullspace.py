@@ -12,13 +12,13 @@ from nirvana_mri.recon.problem import SliceProblem
 STEPS = 60  # conjugate gradients, at most
 TOLERANCE = 1e-4  # share of the right side at which they stop
 FAINTEST, LOUDEST = 1e-4, 1e-2  # bounds of the noise's share of the signal's energy
-QUIET = 0.1  # share of the picture's level that keeps the map quiet where there is no signal
+QUIET = 0.5  # share of the picture's level that keeps the map quiet where there is no signal
 
 
 @dataclass(frozen=True, eq=False)
 class NullSpace:
     """A picture's two parts, ``measured`` + ``invented``, complex ``[ny nx]``; ``share`` ``[ny nx]`` is |invented| /
-    (|x| + a tenth of the picture's level); ``fraction`` is ‖invented‖² / ‖x‖².
+    (|x| + half of the picture's level, Σ|x|² / Σ|x|); ``fraction`` is ‖invented‖² / ‖x‖².
     """
 
     measured: Complex[Tensor, "ny nx"]

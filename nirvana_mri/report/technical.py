@@ -56,7 +56,7 @@ def make_facts(
 
 def _trust(volume: Volume) -> dict[str, Any]:
     """What the volume says of itself, with every key."""
-    empty = {"residual_over_noise": None, "null_space_fraction": None, "slices": [], "error_bars": None}
+    empty: dict[str, Any] = {"residual_over_noise": None, "null_space_fraction": None, "slices": [], "error_bars": None}
     stored = volume.provenance.get("trust")
     told = empty | (dict(stored) if isinstance(stored, Mapping) else {})
     residual = told.get("residual")

@@ -14,10 +14,11 @@ from nirvana_mri.report.html import badges, number, paragraph, scores_table
 from nirvana_mri.volume import NOT_FOR_CLINICAL_USE, Volume
 
 UNKNOWN = "–"
+MOST_SHARE = 0.5  # shown brightest on the map of what was invented
 NULL_WORDS = (
     "The map shows, for each pixel, how much of it the measured samples do not determine: |invented| over the pixel's "
-    "own size. Dark is measured; bright is what the method added to fit the sampling's gaps, which may be right or "
-    "wrong, and which no comparison with the data can tell."
+    "own size plus half of the picture's level, which keeps the air quiet. Dark is measured; bright is what the method "
+    "added to fill the sampling's gaps, which may be right or wrong, and which no comparison with the data can tell."
 )
 RESIDUAL_WORDS = (
     "Withheld lines make the task a little harder than it was. Agreement with the data speaks for the whole scan, not "
@@ -104,9 +105,11 @@ def maps_figure(volume: Volume, place: int, pixel_aspect: float = 1.0) -> Figure
     picture = volume.magnitude[volume.slices.index(volume.provenance["trust"]["slices"][place])]
     white = float(np.percentile(picture, BRIGHTEST)) or 1.0
     panels = [("picture", picture, white, "gray", "intensity")]
-    panels.append(("invented", volume.maps["invented"][place], 1.0, "inferno", "0 measured … 1 invented"))
+    panels.append(("invented", volume.maps["invented"][place], MOST_SHARE, "inferno", "0 measured, up: invented"))
     if "error_bar" in volume.maps:
-        panels.append(("error bar ±", volume.maps["error_bar"][place], white / 2, "viridis", "on the intensity scale"))
+        bars = volume.maps["error_bar"][place]
+        widest = float(np.percentile(bars, BRIGHTEST)) or 1.0
+        panels.append(("error bar ±", bars, widest, "viridis", "on the intensity scale"))
     ny, nx = picture.shape
     width, height = 1.35 * COLUMN, 1.35 * COLUMN * ny / nx * pixel_aspect
     total = (width * len(panels) + 0.2, height + 1.25)
@@ -126,7 +129,7 @@ def maps_figure(volume: Volume, place: int, pixel_aspect: float = 1.0) -> Figure
 def _colour_bar(figure: Figure, drawn: Any, place: tuple[float, float, float, float], most: float, words: str) -> None:
     ticks = [0, most / 2, most]
     scale = figure.colorbar(drawn, cax=figure.add_axes(place), orientation="horizontal", ticks=ticks)
-    scale.ax.set_xticklabels([f"{tick:.2g}" for tick in ticks], color=INK, fontsize=8)
+    scale.ax.set_xticklabels([f"{tick:.3g}" for tick in ticks], color=INK, fontsize=8)
     scale.ax.tick_params(color=INK)
     scale.outline.set_edgecolor(INK)
     scale.set_label(words, color=INK, fontsize=8)
