@@ -57,7 +57,16 @@ LOOKED_AT = [
     *CODES,
     *NUMBERS,
     *IDENTIFYING,
-    *("SeriesInstanceUID", "Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *(
+        "SeriesInstanceUID",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "Rows",
+        "Columns",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+    ),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95")
@@ -67,6 +76,15 @@ LARGEST_FOLDER = 20000  # files
 CONE = 0.01  # radians between slice normals
 
 
+@dataclass(frozen=True)
+class Instance:
+    """Which image a file holds, by UIDs."""
+
+    sop_class: str
+    sop_instance: str
+    series: str
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The values to take over by DICOM keyword, and where the source's slices lie (LPS, mm)."""
@@ -74,6 +92,7 @@ class Reference:
     values: dict[str, Any]
     normals: NDArray[np.float64]  # [slice, 3]
     centres: NDArray[np.float64]  # [slice, 3]
+    instances: tuple[Instance, ...] = ()  # where identifiers are kept
 
 
 def read_reference(path: str | Path, keep_identifiers: bool = False) -> Reference:
@@ -102,7 +121,8 @@ def read_reference(path: str | Path, keep_identifiers: bool = False) -> Referenc
         raise DataError(f"{path}: has values that DICOM does not allow there; name another reference") from None
     if not len(planes) or not np.isfinite(planes).all():
         raise DataError(f"{path}: does not say where its slices lie; name an original MR image as reference")
-    return Reference(values, planes[:, 0], planes[:, 1])
+    instances = tuple(image for head in heads if (image := _instance(head))) if keep_identifiers else ()
+    return Reference(values, planes[:, 0], planes[:, 1], instances)
 
 
 def check_agreement(reference: Reference, ours: Planes, shape: tuple[int, int, int], path: str | Path) -> None:
@@ -175,6 +195,12 @@ def _values(head: Dataset, keep_identifiers: bool) -> dict[str, Any]:
         if name in head:
             values[name] = _text(head, name)
     return values
+
+
+def _instance(head: Dataset) -> Instance | None:
+    """What names the image; None where a UID is missing or no UID."""
+    uids = [UID(str(head.get(name, ""))) for name in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")]
+    return Instance(*uids) if all(uid and uid.is_valid for uid in uids) else None
 
 
 def _text(head: Dataset, name: str) -> str:
