@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nirvana_mri.errors import DataError
 from nirvana_mri.eval.evaluate import Score
 from nirvana_mri.eval.target import centre_crop
-from nirvana_mri.figures import Panel, comparison
+from nirvana_mri.figures import Panel, comparison, png
 from nirvana_mri.io.writers.derivation import method_words
 from nirvana_mri.report.facts import reconstruction_facts, scan_facts
 from nirvana_mri.report.html import (
@@ -101,14 +102,21 @@ def _chosen(volume: Volume) -> list[int]:
     return [volume.slices[place] for place in places]
 
 
-def _figure(scored: Scored, number: int) -> str:
+def pictures_of(scored: Scored) -> dict[str, bytes]:
+    """PNG files of the slices that a report shows, by caption."""
+    drawn = (_drawn(scored, slice_number) for slice_number in _seen(scored.volumes[0]) or _chosen(scored.volumes[0]))
+    return {caption: png(picture) for picture, _, caption in drawn}
+
+
+def _drawn(scored: Scored, number: int) -> tuple[Figure, str, str]:
+    """A slice's pictures side by side; what they are, and a caption."""
     panels, target = panels_of(scored, number)
     if not panels[0].picture.size:
         raise DataError(f"slice {number} has no picture; reconstruct it again")
     names = ", ".join(panel.title for panel in panels)
     what = f"slice {number}: {names}" + ("; below, the error of each, 5 times" if target is not None else "")
     caption = f"{what}. Scores are of the whole volume." if any(scored.scores) else f"{what}."
-    return figure(comparison(panels, target), what, caption[0].upper() + caption[1:])
+    return comparison(panels, target), what, caption[0].upper() + caption[1:]
 
 
 def _seen(volume: Volume) -> list[int]:
@@ -119,7 +127,7 @@ def _seen(volume: Volume) -> list[int]:
 def _shown(scored: Scored, number: int) -> list[str]:
     """A slice's pictures, and the maps of it where there are any."""
     main, seen = scored.volumes[0], _seen(scored.volumes[0])
-    pieces = [_figure(scored, number)]
+    pieces = [figure(*_drawn(scored, number))]
     if number in seen:
         bars = " and how wide the error bars are" if "error_bar" in main.maps else ""
         what = f"Slice {number}: how much of each pixel was measured, how much invented{bars}"
@@ -141,9 +149,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
             number(f"{row['ssim']:.4f}", f"scores.{place}.ssim"),
             "∞" if row["psnr"] is None else number(f"{row['psnr']:.2f}", f"scores.{place}.psnr"),
             number(f"{row['nmse']:.5f}", f"scores.{place}.nmse"),
-            ""
-            if row["acceleration"] is None
-            else number(f"{row['acceleration']:.2f}x", f"scores.{place}.acceleration"),
+            _times(row["acceleration"], f"scores.{place}.acceleration"),
         )
         for place, row in enumerate(scores)
     ]
