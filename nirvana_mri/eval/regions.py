@@ -74,8 +74,8 @@ def read_annotations(path: Path) -> Annotations:
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path}: no readable table ({type(problem).__name__}); is it a .csv?") from problem
     boxes: dict[str, list[Box]] = {}
-    for (name, *place, label), line in found.items():
-        boxes.setdefault(name, []).append(Box(*place, label, line))
+    for (name, number, x, y, width, height, label), line in found.items():
+        boxes.setdefault(name, []).append(Box(number, x, y, width, height, label, line))
     empty = sum(not (box.width and box.height) for each in boxes.values() for box in each)
     notes = [f"{studies} labels of whole studies have no box and are not scored"] if studies else []
     notes += [f"{empty} boxes hold no pixel and are not scored"] if empty else []

@@ -82,11 +82,12 @@ def evaluate_files(
             rows.append(_row(found.shown(path), name, volume, target, patients.label(path), rule, rule.boxes(path)))
             if progress is not None:
                 progress(len(rows), len(wanted) * len(names))
-    warnings = (f"{len(extra)} predictions without a target are ignored: {', '.join(extra)}",) if extra else ()
-    warnings += (f"{len(missing)} targets without a prediction are left out: {', '.join(missing)}",) if missing else ()
+    warnings = [f"{len(extra)} predictions without a target are ignored: {', '.join(extra)}"] if extra else []
+    if missing:
+        warnings.append(f"{len(missing)} targets without a prediction are left out: {', '.join(missing)}")
     if len(names) == 1:
         rows = _named_by_method(rows)
-    return rule.study(rows, missing=missing, extra=extra, warnings=warnings, untold=len(patients.untold))
+    return rule.study(rows, missing=missing, extra=extra, warnings=tuple(warnings), untold=len(patients.untold))
 
 
 def evaluate_methods(
