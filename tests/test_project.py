@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "lightning_fabric": "lightning-fabric",
     "skimage": "scikit-image",
     "pywt": "pywavelets",
+    "fhir": "fhir-resources",
     "fla": "fla-core",
     "huggingface_hub": "huggingface-hub",
     "lm_eval": "lm-eval",
