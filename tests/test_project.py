@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "pywt": "pywavelets",
+    "fhir": "fhir-resources",
     "fla": "fla-core",
     "huggingface_hub": "huggingface-hub",
     "lm_eval": "lm-eval",
