@@ -55,7 +55,7 @@ def _exam(exam: Exam, vocabulary: Vocabulary) -> str:
     what = f"MRI, read as {vocabulary.anatomy}" if vocabulary.anatomy else "MRI"
     contrast = f", contrast {exam.contrast}" if exam.contrast else ""
     kind = "; k-space simulated from pictures" if exam.simulated else ""
-    return f"{what}{contrast}; slices {_numbers(exam.slices)}{kind}."
+    return f"{what}{contrast}; {_slices(exam.slices)} read{kind}."
 
 
 def _technique(exam: Exam, vocabulary: Vocabulary, model: str, model_sha256: str) -> str:
@@ -80,7 +80,7 @@ def _by_structure(found: Sequence[Finding], vocabulary: Vocabulary) -> str:
 def _sentence(found: Finding) -> str:
     score = f"score {found.score:.2f}, uncalibrated"
     if found.negated:
-        return f"No {found.label} in slices {_numbers(found.slices)} ({score})."
+        return f"No {found.label} in {_slices(found.slices)} ({score})."
     x, y, width, height = found.box
     where = f"{width} x {height} pixels at column {x}, row {y}"
     return f"{_capital(found.label)} in slice {found.slices[0]}, {where} ({score})."
@@ -93,19 +93,20 @@ def _impression(found: Sequence[Finding]) -> str:
             present.setdefault(each.label, []).extend(each.slices)
     if not present:
         return "Nothing of the vocabulary is stated as present. That does not mean that nothing is there."
-    named = "; ".join(f"{label} (slices {_numbers(sorted(set(numbers)))})" for label, numbers in present.items())
+    named = "; ".join(f"{label} ({_slices(sorted(set(numbers)))})" for label, numbers in present.items())
     return f"Stated as present, to be verified by a reader: {named}."
 
 
-def _numbers(numbers: Sequence[int]) -> str:
-    """0, 1, 2, 5 as "0-2, 5"."""
+def _slices(numbers: Sequence[int]) -> str:
+    """0, 1, 2, 5 as "slices 0-2, 5"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+    named = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+    return f"slice{'s' if len(numbers) > 1 else ''} {named}"
 
 
 def _capital(words: str) -> str:
