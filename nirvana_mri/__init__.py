@@ -20,6 +20,7 @@ _HOME = {
     "load_model": "recon.checkpoint",
     "reconstruct": "recon.pipeline",
     "reconstruct_slices": "recon.pipeline",
+    "draft_findings": "findings.draft",
     "simulate": "recon.simulate",
     "evaluate": "eval.evaluate",
     "inspect": "report.inspect",
@@ -41,6 +42,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from nirvana_mri.errors import NirvanaError, ScanError, UsageError
     from nirvana_mri.eval.evaluate import evaluate
+    from nirvana_mri.findings.draft import draft_findings
     from nirvana_mri.io.save import save
     from nirvana_mri.recon.checkpoint import load_model
     from nirvana_mri.recon.open import open_scan

@@ -35,13 +35,14 @@ def distance_warnings(covers: Mapping[str, Any], scan: Scan, acceleration: float
         for what, value, limits, unit, slack in measured
         if limits and not limits[0] / slack <= value <= limits[1] * slack
     ]
-    anatomy = _anatomy(scan)
+    anatomy = anatomy_of(scan)
     trained = covers.get("anatomy")
     if anatomy and trained and anatomy not in trained:
         notes.append(f"the scan seems to be of the {anatomy}; the model was trained on {', '.join(trained)} only")
     return tuple(notes)
 
 
-def _anatomy(scan: Scan) -> str | None:
+def anatomy_of(scan: Scan) -> str | None:
+    """What the scan shows, by the name of its acquisition; None where that does not say."""
     name = str(scan.metadata.get("acquisition", "")).upper().replace("_", "")
     return next((anatomy for anatomy, marks in ANATOMY_MARKS.items() if any(mark in name for mark in marks)), None)

@@ -1,21 +1,22 @@
 """What the encoder learns to say of a slice: questions and answers, from files or from what is known of the example."""
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nirvana_mri.errors import DataError
+from nirvana_mri.findings.statement import Statement, cells_of, words_of
+from nirvana_mri.findings.vocabulary import SIMULATED, Vocabulary, vocabulary
+from nirvana_mri.train.annotations import Annotations, read_annotations, read_text
 from nirvana_mri.train.lesions import Lesion
 
-DESCRIBE, FINDINGS = "Describe this scan.", "What are the findings?"
-NOTHING = "No findings."
-ANNOTATION_COLUMNS = ("file", "slice", "study_level", "label")
-LARGEST, LONGEST = 256 << 20, 1 << 16  # bytes of a file, characters of a text
+DESCRIBE = "Describe this scan."
+FACTS = 0.25  # how often a simulated slice is asked for its measured facts instead of its lesions
+LONGEST = 1 << 16  # characters of a text
 MASKS = {
     "random": "random columns",
     "equispaced": "equally spaced columns",
@@ -27,10 +28,11 @@ MASKS = {
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question, and the answer that is to be learned."""
+    """A question, and the answer that is to be learned; of findings, the vocabulary whose words it keeps to."""
 
     prompt: str
     response: str
+    vocabulary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,6 @@ def described(known: Known) -> Exchange:
         f"It was sampled on {MASKS.get(known.mask, known.mask)}, accelerated {known.acceleration:.1f} times.",
         f"The signal is about {_two_digits(known.snr)} times the noise.",
     ]
-    if known.simulated:
-        words += [_sentence(lesion, known.matrix) for lesion in known.lesions] or ["There is no lesion."]
     return Exchange(DESCRIBE, " ".join(words))
 
 
@@ -70,21 +70,34 @@ def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def _sentence(lesion: Lesion, matrix: tuple[int, int]) -> str:
-    row = round(100 * (lesion.row + lesion.height / 2) / matrix[0])
-    column = round(100 * (lesion.column + lesion.width / 2) / matrix[1])
-    return f"There is a {'bright' if lesion.bright else 'dark'} lesion, {row} percent down and {column} percent across."
+def lesions_told(known: Known) -> Exchange:
+    """An exchange about the lesions that we put in, or did not, in the words that findings are confined to."""
+    return _findings(vocabulary(SIMULATED), lesion_statements(known))
+
+
+def _findings(spoken: Vocabulary, found: Iterable[Statement]) -> Exchange:
+    return Exchange(spoken.question, words_of(spoken.answer(found)), spoken.name)
+
+
+def lesion_statements(known: Known) -> tuple[Statement, ...]:
+    """Our lesions as statements."""
+    return tuple(
+        Statement(
+            "bright lesion" if each.bright else "dark lesion",
+            cells_of((each.column, each.row, each.width, each.height), known.matrix),
+        )
+        for each in known.lesions
+    )
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Exchanges by file and slice (None: any slice of the file); slices without one are described by what is known.
-
-    ``reviewed`` are the files that somebody looked at: their other slices have no findings.
+    """Exchanges by file and slice (None: any slice of the file), and annotations of the files that somebody reviewed;
+    slices without one are described by what is known.
     """
 
     exchanges: dict[tuple[str, int | None], tuple[Exchange, ...]] = field(default_factory=dict)
-    reviewed: frozenset[str] = frozenset()
+    annotations: Annotations | None = None
 
     @property
     def sha256(self) -> str:
@@ -93,15 +106,35 @@ class Answers:
             ((name, -1 if number is None else number), [(each.prompt, each.response) for each in exchanges])
             for (name, number), exchanges in self.exchanges.items()
         )
-        return hashlib.sha256(json.dumps([said, sorted(self.reviewed)]).encode()).hexdigest()
+        marked, spoken, reviewed = [], [vocabulary(SIMULATED).sha256], []
+        if self.annotations is not None:
+            marked = sorted(
+                ((name, -1 if number is None else number), [(mark.label, mark.box) for mark in marks])
+                for (name, number), marks in self.annotations.marks.items()
+            )
+            spoken, reviewed = [*spoken, self.annotations.vocabulary.sha256], sorted(self.annotations.reviewed)
+        return hashlib.sha256(json.dumps([said, marked, spoken, reviewed]).encode()).hexdigest()
 
     def of(self, known: Known, draw: np.random.Generator) -> Exchange:
         """One exchange about the example, drawn among those that there are."""
-        name = known.name.rsplit("/", 1)[-1]
+        name = _file_of(known.name)
         found = [*self.exchanges.get((name, known.slice), ()), *self.exchanges.get((name, None), ())]
-        if not found and name in self.reviewed:
-            return Exchange(FINDINGS, NOTHING)
+        if self.annotations is not None and name in self.annotations.reviewed:
+            answer = self.annotations.answer(name, known.slice, known.matrix)
+            found.append(_findings(self.annotations.vocabulary, answer))
+        if not found and known.simulated:
+            return described(known) if draw.random() < FACTS else lesions_told(known)
         return found[int(draw.integers(len(found)))] if found else described(known)
+
+    def taught(self, names: Iterable[str], simulated: bool) -> Vocabulary | None:
+        """The vocabulary that these training subjects teach: that of the annotations, or of our lesions in pictures."""
+        if self.annotations is not None and any(_file_of(name) in self.annotations.reviewed for name in names):
+            return self.annotations.vocabulary
+        return vocabulary(SIMULATED) if simulated else None
+
+
+def _file_of(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
 
 
 def read_answers(pairs: Path | None, annotations: Path | None) -> Answers:
@@ -111,22 +144,17 @@ def read_answers(pairs: Path | None, annotations: Path | None) -> Answers:
     say.
     """
     exchanges: dict[tuple[str, int | None], tuple[Exchange, ...]] = {}
-    reviewed: frozenset[str] = frozenset()
     if pairs is not None:
         for key, exchange in read_pairs(pairs):
             exchanges[key] = (*exchanges.get(key, ()), exchange)
-    if annotations is not None:
-        found, reviewed = read_annotations(annotations)
-        for key, exchange in found.items():
-            exchanges[key] = (*exchanges.get(key, ()), exchange)
-    return Answers(exchanges, reviewed)
+    return Answers(exchanges, None if annotations is None else read_annotations(annotations))
 
 
 def read_pairs(path: Path) -> Iterator[tuple[tuple[str, int | None], Exchange]]:
     """``{"file": "name", "slice": 3, "prompt": "…", "response": "…"}`` a line; without slice it is of all, without
     prompt the question is to describe the scan.
     """
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -143,36 +171,3 @@ def read_pairs(path: Path) -> Iterator[tuple[tuple[str, int | None], Exchange]]:
         if not usable:
             raise DataError(f'{path}: line {number} is not {{"file": …, "slice": …, "prompt": …, "response": …}}')
         yield (found["file"], found.get("slice")), Exchange(found.get("prompt") or DESCRIBE, found["response"])
-
-
-def read_annotations(path: Path) -> tuple[dict[tuple[str, int | None], Exchange], frozenset[str]]:
-    """fastMRI+ (Zhao et al. 2022): labels by file and slice, and the files that were reviewed.
-
-    Labels of a whole study go to all its slices. The files reviewed are those of ``…_file_list.csv`` beside, where it
-    is there, and those with a label.
-    """
-    rows = csv.DictReader(_text(path).splitlines())
-    if not set(ANNOTATION_COLUMNS) <= set(rows.fieldnames or ()):
-        raise DataError(f"{path}: columns are {', '.join(rows.fieldnames or ())!r:.120}; expected those of fastMRI+")
-    labels: dict[tuple[str, int | None], set[str]] = {}
-    for row in rows:
-        name, label = (row["file"] or "").strip(), (row["label"] or "").strip()
-        study = (row["study_level"] or "").strip() == "Yes"
-        if not name or not label or not (study or (row["slice"] or "").strip().isdecimal()):
-            raise DataError(f"{path}: line {rows.line_num} lacks a file, a slice or a label")
-        labels.setdefault((name, None if study else int(row["slice"])), set()).add(label)
-    exchanges = {key: Exchange(FINDINGS, f"{'; '.join(sorted(found))}.") for key, found in labels.items()}
-    beside = path.with_name(f"{path.stem}_file_list.csv")
-    listed = {line.strip() for line in _text(beside).splitlines()} if beside.is_file() else set()
-    return exchanges, frozenset({name for name, _ in labels} | listed - {""})
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise DataError(f"{path}: larger than {LARGEST >> 20} MiB; split it")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{path}: byte {problem.start} is no UTF-8 text; is it a binary file?") from problem

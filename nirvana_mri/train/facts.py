@@ -1,5 +1,6 @@
 """What a checkpoint says of its training: recipe, split, and the ranges that it covers."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from nirvana_mri.train.state import Run
 from nirvana_mri.train.subjects import SIMULATED_COILS, Subject
 
 
-def training_facts(config: TrainConfig, manifest: Manifest, training: list[Subject]) -> dict[str, Any]:
+def training_facts(
+    config: TrainConfig, manifest: Manifest, training: list[Subject], taught: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """``taught`` names the vocabulary of findings that the encoder was trained to have said, if it was."""
     return {
+        **({} if taught is None else {"findings": dict(taught)}),
         "recipe": config.recipe(),
         "split": {side: list(names) for side, names in manifest.sides().items()},
         "manifest": {**manifest.sides(), "sha256": manifest.sha256},

@@ -30,7 +30,7 @@ from nirvana_mri.train.objective import Objective, make_objective
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.pace import RECENT, Pace
 from nirvana_mri.train.stages import trained_parameters
-from nirvana_mri.train.start import initial_model
+from nirvana_mri.train.start import initial_model, taught_findings
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.subjects import Subject, subjects_of
 from nirvana_mri.train.validation import count_of, validate, validation_examples
@@ -76,7 +76,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     run.frozen = frozen
-    facts = training_facts(config, manifest, data.training)
+    facts = training_facts(config, manifest, data.training, taught_findings(config, data.answers, data.training))
     run.protocol = objective.protocol
     run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": frozen.sha256}
     if data.answers is not None:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nirvana_mri.backbone.tokenizer import Tokenizer
 from nirvana_mri.errors import UsageError
 from nirvana_mri.figures import Panel, comparison, save_png
+from nirvana_mri.findings.grammar import Grammar
+from nirvana_mri.findings.vocabulary import vocabulary
 from nirvana_mri.language.loss import next_token_loss
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.train.config import TrainConfig
 from nirvana_mri.train.data import Example
+from nirvana_mri.train.exchange import Exchange
 from nirvana_mri.train.loss import image_loss, ssim
 
 Lowered = Callable[[], AbstractContextManager[Any]]
@@ -86,15 +90,22 @@ class AnswerObjective(Objective):
     """Cross-entropy of an answer's tokens, read after the scan's tokens and the question, through the frozen language
     model (stage encoder; arXiv 2510.26083, stage 1). Labels are the next tokens; scan, question and padding are not
     scored.
+
+    A free answer is compared with every token that there is. Findings are compared with the tokens that their
+    vocabulary allows, at the places where it leaves a choice: what a draft is later chosen by.
     """
 
     scores = ("answer_loss",)
     higher_is_better = False
-    protocol = "nats per token of the answers to fixed held-out examples; compare within a run only"
+    protocol = (
+        "nats per token (of findings: per choice that their vocabulary leaves) of the answers to fixed held-out "
+        "examples; compare within a run only"
+    )
 
     def __init__(self, model: NirvanaRecon, lowered: Lowered, tokenizer: Tokenizer) -> None:
         super().__init__(model, lowered)
         self.tokenizer = tokenizer
+        self._grammars: dict[str, Grammar] = {}
 
     def forward(self, examples: list[Example]) -> Tensor:
         backbone = self.model.backbone
@@ -111,9 +122,27 @@ class AnswerObjective(Objective):
         losses = []
         for row, (prompt, response) in enumerate(texts):
             first = scan.shape[1] + len(prompt) - 1  # the token before the answer predicts its first one
-            labels = torch.tensor(response, device=device)
-            losses.append(next_token_loss(hidden[row, first : first + len(response)], backbone.head_weight, labels))
+            reading = hidden[row, first : first + len(response)]
+            losses.append(self._loss(reading, backbone.head_weight, response, examples[row].exchange))
         return torch.stack(losses).sum()
+
+    def _loss(self, hidden: Tensor, head: Tensor, response: list[int], exchange: Exchange | None) -> Tensor:
+        """Mean over the answer's tokens, or over the choices among the vocabulary's."""
+        labels = torch.tensor(response, device=hidden.device)
+        if exchange is None or exchange.vocabulary is None:
+            return next_token_loss(hidden, head, labels)
+        allowed = self._grammar(exchange.vocabulary).choices(response)
+        places = [place for place, tokens in enumerate(allowed) if len(tokens) > 1]
+        shut = torch.ones(len(places), len(head), dtype=torch.bool)
+        for row, place in enumerate(places):
+            shut[row, allowed[place]] = False
+        logits = (hidden[places] @ head.to(hidden.dtype).T).float().masked_fill(shut.to(hidden.device), -torch.inf)
+        return F.cross_entropy(logits, labels[places])
+
+    def _grammar(self, name: str) -> Grammar:
+        if name not in self._grammars:
+            self._grammars[name] = Grammar(vocabulary(name), self.tokenizer)
+        return self._grammars[name]
 
     def _ids(self, example: Example) -> tuple[list[int], list[int]]:
         """Question and answer as ids; the answer ends with the mark of an end."""

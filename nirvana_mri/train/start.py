@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,10 @@ from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.recon.checkpoint import LoadedModel, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
+from nirvana_mri.train.exchange import Answers
 from nirvana_mri.train.manifest import Manifest
+from nirvana_mri.train.outputs import LAST
+from nirvana_mri.train.subjects import Subject
 
 
 def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
@@ -39,6 +43,21 @@ def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
             "(nirvana-mri backbone import) and name it with --backbone-file, or draw weights with --backbone random"
         )
     return NirvanaRecon(_sizes(config))
+
+
+def taught_findings(config: TrainConfig, answers: Answers | None, training: Sequence[Subject]) -> dict[str, str] | None:
+    """The vocabulary of findings that the run's model will know, by name and sha256: learned in stage encoder, kept
+    from the model it begins with in stage decoder, which leaves the encoder as it is; lost in stage joint.
+    """
+    if answers is not None:
+        simulated = any(not subject.entry.is_scan for subject in training)
+        spoken = answers.taught((subject.name for subject in training), simulated)
+        return None if spoken is None else {"vocabulary": spoken.name, "sha256": spoken.sha256}
+    before = config.out / LAST if config.resume else config.start_from
+    if config.stage != "decoder" or before is None or (config.resume and not (config.out / LAST).is_file()):
+        return None
+    kept: dict[str, str] | None = load_model(before).training.get("findings")
+    return kept
 
 
 def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReconConfig:

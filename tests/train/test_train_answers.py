@@ -15,20 +15,22 @@ from tiny import head, tiny_config, tiny_scan
 import nirvana_mri as nm
 from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.errors import DataError
+from nirvana_mri.findings.grammar import Grammar
+from nirvana_mri.findings.statement import Statement, parse, words_of
+from nirvana_mri.findings.vocabulary import vocabulary
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.train import TrainConfig
+from nirvana_mri.train.annotations import read_annotations
 from nirvana_mri.train.data import Example, Examples
 from nirvana_mri.train.engine import make_engine
 from nirvana_mri.train.exchange import (
     DESCRIBE,
-    FINDINGS,
-    NOTHING,
     Answers,
     Exchange,
     Known,
     described,
-    read_annotations,
+    lesions_told,
     read_answers,
     read_pairs,
 )
@@ -97,11 +99,20 @@ def test_facts_are_said_with_their_figures() -> None:
         "Measured k-space of 15 coils, 320 by 320. It was sampled on equally spaced columns, accelerated 4.0 times. "
         "The signal is about 23 times the noise."
     )
-    lesion = Lesion(60, 150, 8, 20, bright=False)
-    simulated = replace(KNOWN, simulated=True, coils=1, lesions=(lesion,))
-    assert described(simulated).response.endswith("There is a dark lesion, 20 percent down and 50 percent across.")
-    assert "of 1 coil," in described(simulated).response
-    assert described(replace(simulated, lesions=())).response.endswith("There is no lesion.")
+    assert "of 1 coil," in described(replace(KNOWN, simulated=True, coils=1)).response
+
+
+def test_lesions_are_told_in_the_words_of_their_vocabulary() -> None:
+    lesion = Lesion(60, 150, 20, 40, bright=False)
+    simulated = replace(KNOWN, simulated=True, lesions=(lesion,))
+    told = lesions_told(simulated)
+    assert told.response == "no bright lesion. dark lesion, rows 4 to 4, columns 9 to 10."
+    assert (told.prompt, told.vocabulary) == (vocabulary("simulated").question, "simulated")
+    assert lesions_told(replace(simulated, lesions=())).response == "no bright lesion. no dark lesion."
+    draw = np.random.default_rng(0)
+    said = [Answers().of(simulated, draw) for _ in range(400)]
+    assert set(said) == {told, described(simulated)}
+    assert 0.65 < said.count(told) / 400 < 0.85
 
 
 def test_examples_know_what_they_are(config: TrainConfig) -> None:
@@ -110,7 +121,9 @@ def test_examples_know_what_they_are(config: TrainConfig) -> None:
         examples = Examples(subjects_of(index, [name]), config, Answers())
         found = [examples[number] for number in range(8)]
         assert all((each.known.simulated, each.known.name) == (simulated, name) for each in found)
-        assert all(each.exchange is not None and f"{each.known.coils} coil" in each.exchange.response for each in found)
+        facts = [each for each in found if each.exchange is not None and each.exchange.prompt == DESCRIBE]
+        assert all(each.exchange and f"{each.known.coils} coil" in each.exchange.response for each in facts)
+        assert simulated or len(facts) == len(found)
         assert all(each.matrix == each.known.matrix for each in found if each.problem.operator.hybrid)
         measured = [each for each in found if each.problem.operator.mask.ndim == 1]
         for each in measured:
@@ -125,30 +138,45 @@ def test_pairs_and_annotations_come_before_facts(tmp_path: Path) -> None:
     lines = [{"file": "file1", "slice": 3, "response": "A."}, {"file": "file9", "prompt": "Why?", "response": "B."}]
     pairs.write_text("\n\n".join(map(json.dumps, lines)))
     labels.write_text(
-        "file,slice,study_level,x,y,width,height,label\nfile1,3,No,1,2,3,4,Tear \nfile1,3,No,1,2,3,4,Effusion\n"
-        "file1,3,No,1,2,3,4,Tear\nfile2,0,Yes,,,,,artifact\n"
+        "file,slice,study_level,x,y,width,height,label\nfile1,3,No,0,0,20,40,Meniscus Tear\n"
+        "file1,3,No,160,300,40,20,Joint Effusion \nfile2,0,Yes,,,,,artifact\n"
     )
     (tmp_path / "knee_file_list.csv").write_text("file1\nfile3\n")
     answers = read_answers(pairs, labels)
+    knee = vocabulary("knee")
     draw = np.random.default_rng(0)
-    said = {answers.of(KNOWN, draw) for _ in range(20)}
-    assert said == {Exchange(DESCRIBE, "A."), Exchange(FINDINGS, "Effusion; Tear.")}
-    assert answers.of(replace(KNOWN, slice=4), draw) == Exchange(FINDINGS, NOTHING)
+    said = [answers.of(KNOWN, draw) for _ in range(20)]
+    assert {each.vocabulary for each in said} == {None, "knee"}
+    told = next(each for each in said if each.vocabulary)
+    # The boxes are of pictures flipped up-down: what is at their top is at our bottom.
+    assert "meniscus tear, rows 15 to 16, columns 1 to 1. " in told.response
+    assert "joint effusion, rows 1 to 1, columns 9 to 10." in told.response
+    assert told.response.count("no ") == sum(label.always for label in knee.labels) - 2
+    nothing = answers.of(replace(KNOWN, slice=4), draw)
+    assert (nothing.prompt, set(parse(nothing.response))) == (
+        knee.question, {Statement(label.name) for label in knee.labels if label.always},
+    )  # fmt: skip
     assert answers.of(replace(KNOWN, name="file9"), draw) == Exchange("Why?", "B.")
-    assert answers.of(replace(KNOWN, name="x/file2"), draw) == Exchange(FINDINGS, "artifact.")
-    assert answers.of(replace(KNOWN, name="file3"), draw) == Exchange(FINDINGS, NOTHING)
+    everywhere = answers.of(replace(KNOWN, name="x/file2"), draw).response
+    assert everywhere.endswith("artifact, rows 1 to 16, columns 1 to 16.")
+    assert answers.of(replace(KNOWN, name="file3"), draw) == nothing
     assert answers.of(replace(KNOWN, name="file7"), draw) == described(replace(KNOWN, name="file7"))
+    with pytest.raises(DataError, match="lies outside a picture of 64 rows"):
+        answers.of(replace(KNOWN, matrix=(64, 64)), draw)
     assert len({answers.sha256, read_answers(None, labels).sha256, Answers().sha256}) == 3
 
 
 @pytest.mark.parametrize("name", ["knee", "brain"])
 def test_the_real_annotations_are_read(shared_data: Path, name: str) -> None:
-    found, reviewed = read_annotations(shared_data / "annotations" / f"{name}.csv")
-    labels = {label for exchange in found.values() for label in exchange.response.removesuffix(".").split("; ")}
-    assert len(labels) == {"knee": 22, "brain": 30}[name]
+    found = read_annotations(shared_data / "annotations" / f"{name}.csv")
+    assert found.vocabulary.name == name
+    labels = {mark.label for marks in found.marks.values() for mark in marks}
+    assert labels == {label.name for label in found.vocabulary.labels}
     listed = (shared_data / "annotations" / f"{name}_file_list.csv").read_text().splitlines()
-    assert reviewed >= {line.strip() for line in listed} - {""}
-    assert all(label == label.strip() for label in labels)
+    assert found.reviewed >= {line.strip() for line in listed} - {""}
+    for file, number in found.marks:
+        answer = found.answer(file, number, (320, 320))
+        assert parse(words_of(answer)) == answer == found.vocabulary.answer(answer)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +205,20 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
     path.write_text("name,label\na,b\n")
     with pytest.raises(DataError, match="expected those of fastMRI"):
         read_annotations(path)
-    path.write_text("file,slice,study_level,label\na,x,No,Tear\n")
-    with pytest.raises(DataError, match="line 2 lacks"):
-        read_annotations(path)
+    head = "file,slice,study_level,x,y,width,height,label\n"
+    for line, says in (
+        ("a,x,No,1,2,3,4,Meniscus Tear", "line 2 lacks a slice"),
+        ("a,1,No,1,2,,4,Meniscus Tear", "line 2 lacks a slice or a box"),
+        ("a,1,No,1,2,3,4,Tear", "line 2: label 'Tear' is not among"),
+        (
+            "a,1,No,1,2,3,4,Meniscus Tear\na,1,No,1,2,3,4,Mass",
+            "line 3: label 'Mass' is not among fastMRI.'s of",
+        ),
+        ("", "holds no annotation"),
+    ):
+        path.write_text(head + line)
+        with pytest.raises(DataError, match=says):
+            read_annotations(path)
 
 
 def test_the_loss_is_that_of_the_answers_tokens_alone(config: TrainConfig) -> None:
@@ -199,6 +238,27 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(config: TrainConfig) -> No
         logits = model.backbone(inputs_embeds=torch.cat([scan, text], dim=1)).logits[0]
         expected = F.cross_entropy(logits[-len(response) - 1 : -1], torch.tensor(response))
         assert float(objective([example])) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_loss_of_findings_is_that_of_the_choices_among_the_vocabularys_words(config: TrainConfig) -> None:
+    """Written out: 1 of 2 labels or its denial, then 16 rows as tokens, and so on; forced tokens weigh nothing."""
+    model, words = reader(), tiny_tokenizer()
+    objective = AnswerObjective(model, make_engine(config).lowered, words)
+    told = lesions_told(replace(KNOWN, lesions=(Lesion(60, 150, 20, 40, bright=False),)))
+    example = replace(some_examples(config, 1)[0], exchange=told)
+    prompt, response = words.encode(f" {told.prompt}"), [*words.encode(f" {told.response}"), words.end_id]
+    allowed = Grammar(vocabulary("simulated"), words).choices(response)
+    with torch.no_grad():
+        assert model.backbone is not None
+        text = model.backbone.embedding(torch.tensor([[*prompt, *response]]))
+        logits = model.backbone(inputs_embeds=torch.cat([model.tokens([example.problem]), text], dim=1)).logits[0]
+        losses = [
+            F.cross_entropy(row[tokens], torch.tensor(tokens.index(token)))
+            for row, token, tokens in zip(logits[-len(response) - 1 : -1], response, allowed, strict=True)
+            if len(tokens) > 1
+        ]
+        assert 6 < len(losses) < len(response)
+        assert float(objective([example])) == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
 
 
 def test_padding_changes_nothing_and_only_the_encoder_learns(config: TrainConfig) -> None:
@@ -230,8 +290,9 @@ def test_stage_encoder_learns_and_its_file_reads_words(config: TrainConfig) -> N
     assert told["answer_loss"] > 0
     assert "nats per token" in told["protocol"]
     rows = [line.split(",") for line in (config.out / "metrics.csv").read_text().splitlines()]
-    losses = [float(row[1]) for row in rows[1:]]
-    assert sum(losses[12:]) < sum(losses[:12])
+    judged = [float(row[6]) for row in rows[1:] if row[6]]  # always the same examples
+    assert judged[1] < judged[0]
+    assert loaded.training["findings"] == {"vocabulary": "simulated", "sha256": vocabulary("simulated").sha256}
     again = replace(config, resume=True, max_steps=25, pairs=config.out / "pairs.jsonl")
     again.pairs.write_text('{"file": "a", "response": "New."}')  # type: ignore[union-attr]
     with pytest.raises(nm.errors.CheckpointError, match="begun with answers"):
