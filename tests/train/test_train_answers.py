@@ -38,6 +38,7 @@ from nirvana_mri.train.index import read_index
 from nirvana_mri.train.lesions import Lesion, insert_lesions
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.objective import AnswerObjective, make_objective
+from nirvana_mri.train.start import taught_findings
 from nirvana_mri.train.subjects import subjects_of
 
 KNOWN = Known("knees/file1", 3, False, "equispaced", 4.04, 15, 23.4, (320, 320))
@@ -293,6 +294,8 @@ def test_stage_encoder_learns_and_its_file_reads_words(config: TrainConfig) -> N
     judged = [float(row[6]) for row in rows[1:] if row[6]]  # always the same examples
     assert judged[1] < judged[0]
     assert loaded.training["findings"] == {"vocabulary": "simulated", "sha256": vocabulary("simulated").sha256}
+    for stage, kept in (("decoder", loaded.training["findings"]), ("joint", None)):
+        assert taught_findings(replace(config, stage=stage, start_from=str(path)), None, []) == kept
     again = replace(config, resume=True, max_steps=25, pairs=config.out / "pairs.jsonl")
     again.pairs.write_text('{"file": "a", "response": "New."}')  # type: ignore[union-attr]
     with pytest.raises(nm.errors.CheckpointError, match="begun with answers"):
