@@ -37,12 +37,15 @@ from nirvana_mri.cli.options import (
 from nirvana_mri.cli.report_steps import (
     check_outputs,
     command_again,
+    drafted,
     gather,
     made_before,
     reconstructed,
     refuse_settings,
     write,
 )
+
+from nirvana_mri.errors import UsageError
 
 BESIDE = ("zero-filled", "sense")
 
@@ -75,6 +78,14 @@ def report(
         bool, typer.Option("--alone", help=f"Without {' and '.join(BESIDE)} beside it for comparison.")
     ] = False,
     error_bars: ErrorBarsOption = None,
+    findings: Annotated[
+        bool,
+        typer.Option("--findings", help="Add draft findings: a machine's, unverified, by a model that was taught them."),
+    ] = False,
+    findings_model: Annotated[
+        Path | None,
+        typer.Option("--findings-model", metavar="FILE", help="Who drafts them, where it is not --model."),
+    ] = None,
     volume: VolumeOption = None,
     encoding: EncodingOption = None,
     calibration: CalibrationOption = False,
@@ -93,6 +104,8 @@ def report(
     """  # noqa: E501 (rich keeps line ends inside a paragraph)
     wanted, kind = parse_slices(slices), chosen_mask(mask, accelerate)
     chosen = model_or_weights(model, method, weights)
+    if findings_model is not None and not findings:
+        raise UsageError(f"{findings_model} would draft findings; add --findings, or leave it out")
     check_outputs(scan, out, json, reference_dicom, keep_identifiers)
     from nirvana_mri.io.writers.load_h5 import holds_reconstruction
     from nirvana_mri.recon.batch import Recipe
@@ -101,16 +114,19 @@ def report(
         method.value, chosen, accelerate, kind, center_fraction, seed, slices=wanted, adapt=adapt, strength=strength,
         trust=True, error_bars=None if error_bars is None else str(error_bars), device=device,
     )  # fmt: skip
-    commands = {"page": command_again(scan, out, recipe, json, target, alone)}
+    commands = {"page": command_again(scan, out, recipe, json, target, alone, (findings, findings_model))}
     if holds_reconstruction(scan):
         refuse_settings(scan, recipe, target)
-        scored, found = made_before(scan), None
+        if findings:
+            raise UsageError(f"{scan} is a reconstruction; findings are drafted from a scan's samples: give the scan")
+        scored, found, draft = made_before(scan), None, None
     else:
         from nirvana_mri.recon.open import open_scan
 
         source = open_scan(
             scan, volume=volume, encoding=encoding, calibration=calibration, axes=axes, dataset=dataset, images=images
         )
+        draft = drafted(source, recipe, findings_model or model) if findings else None
         scored, found = reconstructed(source, recipe, () if alone else BESIDE, model, target)
-    facts = gather(scored, found, scan, commands)
-    write(facts, scored, found, out, json, reference_dicom, keep_identifiers)
+    facts = gather(scored, found, scan, commands, draft)
+    write(facts, scored, found, draft, out, json, reference_dicom, keep_identifiers)

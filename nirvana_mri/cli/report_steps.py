@@ -10,6 +10,7 @@ from nirvana_mri.cli.shell import progress, say, warn, write_json
 from nirvana_mri.errors import UsageError
 
 if TYPE_CHECKING:
+    from nirvana_mri.findings.finding import Findings
     from nirvana_mri.recon.batch import Recipe
     from nirvana_mri.report.inspect import Inspection
     from nirvana_mri.report.scored import Scored
@@ -81,18 +82,45 @@ def refuse_settings(path: Path, recipe: Recipe, target: Path | None) -> None:
         )
 
 
-def gather(scored: Scored, found: Inspection | None, scan: Path, commands: dict[str, str]) -> dict[str, Any]:
+def drafted(source: Scan, recipe: Recipe, model: str | Path) -> Findings:
+    """What a model that was taught findings says of the scan, sampled as the reconstruction is."""
+    from nirvana_mri.findings.draft import draft_findings
+    from nirvana_mri.recon.batch import pick_slices
+
+    with progress("draft findings") as bar:
+        return draft_findings(
+            source,
+            model,
+            recipe.accelerate,
+            recipe.mask,
+            recipe.center_fraction,
+            recipe.seed,
+            slices=pick_slices(recipe.slices, len(source.kspace), source.name),
+            device=recipe.device,
+            progress=bar,
+        )
+
+
+def gather(
+    scored: Scored, found: Inspection | None, scan: Path, commands: dict[str, str], draft: Findings | None
+) -> dict[str, Any]:
     """The facts that every format shows; warnings are said on the way."""
     from nirvana_mri.report.technical import make_facts
 
     warn(scored.volumes[0].warnings, scan.name)
-    return make_facts(found, scored, file=scan.name, commands=commands)
+    facts = make_facts(found, scored, file=scan.name, commands=commands)
+    if draft is None:
+        return facts
+    warn(draft.warnings, "draft findings")
+    told = draft.as_dict()
+    return facts | {key: told.pop(key) for key in ("findings", "watermark", "text")} | {"draft": told}
 
 
 def write(
     facts: dict[str, Any],
     scored: Scored,
     found: Inspection | None,
+    draft: Findings | None,
     out: Path,
     json: Path | None,
     reference: Path | None,
@@ -110,7 +138,7 @@ def write(
     elif out.suffix.lower() in FACTS:
         write_json(facts, out)
     else:
-        write_page(page_of(scored, facts, found), out)
+        write_page(page_of(scored, facts, found, draft), out)
     if json is not None:
         write_json(facts, json)
     if json != Path("-"):
@@ -121,7 +149,15 @@ def write(
             say(f"trust: {words}")
 
 
-def command_again(scan: Path, out: Path, recipe: Recipe, json: Path | None, target: Path | None, alone: bool) -> str:
+def command_again(
+    scan: Path,
+    out: Path,
+    recipe: Recipe,
+    json: Path | None,
+    target: Path | None,
+    alone: bool,
+    findings: tuple[bool, Path | None],
+) -> str:
     """The command that makes the report again, with names of files alone."""
     from nirvana_mri.recon.batch import Recipe
 
@@ -136,4 +172,7 @@ def command_again(scan: Path, out: Path, recipe: Recipe, json: Path | None, targ
             words += [f"--{option}", Path(value).name if isinstance(value, str) else f"{value:g}"]
     if recipe.slices:
         words += ["--slices", ":".join("" if end is None else str(end) for end in recipe.slices)]
+    wanted, drafter = findings
+    words += ["--findings"] if wanted else []
+    words += ["--findings-model", drafter.name] if drafter else []
     return shlex.join([*words, *(["--alone"] if alone else [])])

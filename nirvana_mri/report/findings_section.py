@@ -20,7 +20,7 @@ ACROSS = 3  # pictures in a row
 
 def findings_section(findings: Mapping[str, Any], pictures: Mapping[int, NDArray[np.floating]] | None = None) -> str:
     """HTML of ``Findings.as_dict()``. ``pictures`` are finished slices ``[ny nx]`` by number: those with a finding are
-    shown with its box. Numbers name the fields of that dictionary, which stands under ``findings`` in the page's JSON.
+    shown with its box. Numbers name the fields of the page's JSON, in which the statements stand under ``findings``.
     """
     mark = findings["watermark"]
     stated = list(findings["findings"])
@@ -42,7 +42,7 @@ def findings_section(findings: Mapping[str, Any], pictures: Mapping[int, NDArray
 def _table(stated: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for place, each in enumerate(stated):
-        field = f"findings.findings.{place}"
+        field = f"findings.{place}"
         numbers = [number(str(value), f"{field}.slices.{at}") for at, value in enumerate(each["slices"])]
         box = [number(str(value), f"{field}.box.{at}") for at, value in enumerate(each["box"])]
         words = escape(f"{'no ' if each['negated'] else ''}{each['label']} ({each['structure']})")

@@ -15,8 +15,10 @@ from nirvana_mri.errors import DataError
 from nirvana_mri.eval.evaluate import Score
 from nirvana_mri.eval.target import centre_crop
 from nirvana_mri.figures import Panel, comparison, png
+from nirvana_mri.findings.finding import Findings
 from nirvana_mri.io.writers.derivation import method_words
 from nirvana_mri.report.facts import reconstruction_facts, scan_facts
+from nirvana_mri.report.findings_section import findings_section
 from nirvana_mri.report.html import (
     details,
     document,
@@ -47,7 +49,9 @@ def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
     return page_of(scored, make_facts(found, scored), found)
 
 
-def page_of(scored: Scored, facts: Mapping[str, Any], found: Inspection | None) -> str:
+def page_of(
+    scored: Scored, facts: Mapping[str, Any], found: Inspection | None, draft: Findings | None = None
+) -> str:
     """The page of these facts (see :func:`make_facts`); every figure on it names the fact that holds it."""
     main = scored.volumes[0]
     of = f"{found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices" if found else "a file of its own"
@@ -63,6 +67,7 @@ def page_of(scored: Scored, facts: Mapping[str, Any], found: Inspection | None) 
             ),
             section("How far to trust it", trust_words(facts)),
             section("Scores", _scores(facts)),
+            findings_section(draft.as_dict(), dict(zip(main.slices, main.magnitude, strict=True))) if draft else "",
             section(
                 "How it was reconstructed",
                 facts_table(reconstruction_facts(main), "reconstruction"),
