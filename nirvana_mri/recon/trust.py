@@ -68,7 +68,7 @@ def trusted(head: Volume, work: Work, bars: CalibratedBars | None, seed: int) ->
     numbers = [head.slices[place] for place in spread_evenly(len(head.slices), MOST_SLICES)]
     has_maps = bool(work.mask[calibration_region(work.mask)[-work.mask.ndim :]].size)
     can = work.peer is None and (has_maps or work.solver is not None)
-    found = measure(work.problems(numbers if can else []), work.solver, why, seed, bars, protocol)
+    found = measure(work.answers(numbers if can else []), work.solver, why, seed, bars, protocol)
     return replace(
         head,
         provenance={**made, "trust": found.as_dict()},
@@ -79,14 +79,14 @@ def trusted(head: Volume, work: Work, bars: CalibratedBars | None, seed: int) ->
 
 @torch.inference_mode()
 def measure(
-    problems: Iterable[tuple[int, SliceProblem]],
+    answers: Iterable[tuple[int, SliceProblem, Tensor]],
     solver: Solver | None,
     undefined: str | None = None,
     seed: int = 0,
     bars: CalibratedBars | None = None,
     protocol: dict[str, Any] | None = None,
 ) -> Trust:
-    """Trust in what ``solver`` makes of these slices (number, problem); None is the plain coil combination.
+    """Trust in these answers (slice number, problem, complex image) of ``solver``; None is the plain coil combination.
 
     ``undefined`` says why there is no residual, where there is none. ``protocol`` says how the reconstruction is made,
     for ``bars`` to be compared with. Raises: UsageError for bars of another method.
@@ -95,9 +95,8 @@ def measure(
     slices, misses, judged = [], [], []
     invented, total = 0.0, 0.0
     shares, scales = [], []
-    for number, problem in problems:
+    for number, problem, image in answers:
         slices.append(number)
-        image = _plain(problem) if solver is None else solver(problem)
         space = null_space(problem, image)
         energy = float(image.abs().square().sum()) * problem.scale**2
         invented, total = invented + space.fraction * energy, total + energy
@@ -130,10 +129,6 @@ def _told(bars: CalibratedBars, residual: float) -> dict[str, Any]:
         "protocol": bars.protocol,
         "promise": PROMISE,
     }
-
-
-def _plain(problem: SliceProblem) -> Tensor:
-    return problem.operator.adjoint(problem.data)
 
 
 def _stack(pictures: list[NDArray[Any]]) -> NDArray[np.float32]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nirvana_mri.errors import ScanError
 from nirvana_mri.recon.peers import Peer
@@ -19,7 +20,7 @@ from nirvana_mri.scan import Scan
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """How each slice of a scan becomes a picture."""
+    """How each slice of a scan becomes a picture. ``solved`` keeps slices that were needed before, until their turn."""
 
     scan: Scan
     mask: NDArray[np.bool_]
@@ -29,6 +30,7 @@ class Work:
     keep_phase: bool
     white: Whitening | None
     device: str
+    solved: dict[int, tuple[SliceProblem, Tensor]] = field(default_factory=dict)
 
     def pictures(self, numbers: Sequence[int], empty: NDArray[Any]) -> Generator[NDArray[Any]]:
         with closing(slices_of(self.scan, numbers)) as coming:
@@ -39,14 +41,21 @@ class Work:
         """A picture may have slices with nothing in them; a scanner at least measures noise."""
         return not self.scan.raw and not kspace.any()
 
-    def problems(self, numbers: Sequence[int]) -> Iterator[tuple[int, SliceProblem]]:
-        """Those of these slices that hold something, one at a time."""
+    @torch.inference_mode()
+    def answers(self, numbers: Sequence[int]) -> Iterator[tuple[int, SliceProblem, Tensor]]:
+        """(number, problem, complex image) of those of these slices that hold something, one at a time; what a method
+        solved is kept for the slice's picture.
+        """
         for number in numbers:
             kspace = self.scan.kspace[number]
             if not self.is_empty(kspace):
                 with named(number):
-                    problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
-                yield number, problem
+                    problem, image = self.solve(
+                        prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
+                    )
+                if self.solver is not None:
+                    self.solved[number] = problem, image
+                yield number, problem, image
 
     @torch.inference_mode()
     def picture(self, number: int, kspace: NDArray[Any]) -> NDArray[Any]:
@@ -55,10 +64,16 @@ class Work:
                 return self.peer.restored(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
             if self.solver is None and self.combine == "rss":
                 return zero_filled(kspace, self.mask, self.scan.crop, self.device).cpu().numpy()
-            problem = prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white)
-        image = problem.operator.adjoint(problem.data) if self.solver is None else self.solver(problem)
+            if number in self.solved:
+                problem, image = self.solved.pop(number)
+            else:
+                problem, image = self.solve(prepare_slice(kspace, self.mask, self.scan.crop, self.device, self.white))
         finished = problem.finish_complex(image) if self.keep_phase else problem.finish(image, self.combine)
         return np.ascontiguousarray(finished.cpu().numpy())
+
+    def solve(self, problem: SliceProblem) -> tuple[SliceProblem, Tensor]:
+        """The problem and its complex image, by the method or the plain combination."""
+        return problem, problem.operator.adjoint(problem.data) if self.solver is None else self.solver(problem)
 
 
 @contextmanager
