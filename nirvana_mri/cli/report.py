@@ -44,7 +44,6 @@ from nirvana_mri.cli.report_steps import (
     refuse_settings,
     write,
 )
-
 from nirvana_mri.errors import UsageError
 
 BESIDE = ("zero-filled", "sense")
@@ -80,7 +79,7 @@ def report(
     error_bars: ErrorBarsOption = None,
     findings: Annotated[
         bool,
-        typer.Option("--findings", help="Add draft findings: a machine's, unverified, by a model that was taught them."),
+        typer.Option("--findings", help="Add draft findings: unverified, by a model that was taught them."),
     ] = False,
     findings_model: Annotated[
         Path | None,

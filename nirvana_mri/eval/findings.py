@@ -81,7 +81,8 @@ def score_findings(cases: Sequence[Case], seed: int = 0) -> dict[str, Any]:
     """JSON-ready: for each kind of match precision, recall and F1 with intervals over patients; the mean overlap of
     what was located; denials of what is there; and how often something is found in scans where nothing is.
 
-    A share of nothing is None, and so is an interval over one patient. The order of cases and of findings changes nothing. Raises: DataError without cases.
+    A share of nothing is None, and so is an interval over one patient. The order of cases and of findings changes
+    nothing. Raises: DataError without cases.
     """
     if not cases:
         raise DataError("no scans to score; give at least one")

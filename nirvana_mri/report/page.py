@@ -49,9 +49,7 @@ def make_page(scan: Scan, volumes: Sequence[Volume], target: Scan | str | Path |
     return page_of(scored, make_facts(found, scored), found)
 
 
-def page_of(
-    scored: Scored, facts: Mapping[str, Any], found: Inspection | None, draft: Findings | None = None
-) -> str:
+def page_of(scored: Scored, facts: Mapping[str, Any], found: Inspection | None, draft: Findings | None = None) -> str:
     """The page of these facts (see :func:`make_facts`); every figure on it names the fact that holds it."""
     main = scored.volumes[0]
     of = f"{found.coils}-coil k-space, {len(main.slices)} of {found.slices} slices" if found else "a file of its own"

@@ -10,9 +10,11 @@ import pytest
 import torch
 from language_support import tiny_tokenizer
 from tiny import head, tiny_config, tiny_scan
+from typer.testing import CliRunner
 
 import nirvana_mri as nm
 from nirvana_mri.backbone import NirvanaLM
+from nirvana_mri.cli.app import app
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.findings.finding import WATERMARK
 from nirvana_mri.findings.statement import Statement, cells_of, words_of
@@ -40,11 +42,11 @@ def reader() -> NirvanaRecon:
     return model
 
 
-def with_lesion(box: tuple[int, int, int, int], gain: float, seed: int) -> Scan:
+def with_lesion(box: tuple[int, int, int, int], gain: float, seed: int, out: Path | None = None) -> Scan:
     picture = head(64, 56, seed=seed)
     x, y, width, height = box
     picture[0, y : y + height, x : x + width] *= gain
-    return simulate(picture, coils=4, noise=0.005, seed=seed, name="head")
+    return simulate(picture, coils=4, noise=0.005, seed=seed, name="head", out=out)
 
 
 def taught_file(model: NirvanaRecon, path: Path, spoken: Vocabulary, **covers: object) -> LoadedModel:
@@ -145,3 +147,26 @@ def test_what_was_not_taught_is_refused_or_minded(tmp_path: Path) -> None:
     brain = taught_file(reader(), tmp_path / "heads.safetensors", vocabulary("simulated"), anatomy=["brain"])
     with pytest.raises(DataError, match="seems to be of the knee"):
         nm.draft_findings(shown["CORPD_FBK"], brain)
+
+
+def test_a_report_has_findings_only_when_asked_and_able(tmp_path: Path) -> None:
+    """Untrained weights serve here: not whether the draft is right is looked at, but what becomes of it."""
+    spoken = vocabulary("simulated")
+    taught_file(reader(), tmp_path / "taught.safetensors", spoken)
+    with_lesion(LESIONS[0][1], LESIONS[0][2], 0, tmp_path / "head.h5")
+    words = ["report", str(tmp_path / "head.h5"), "--method", "sense", "--accelerate", "2", "--alone"]
+    page, facts = tmp_path / "page.html", tmp_path / "facts.json"
+    drafting = ["--findings", "--findings-model", str(tmp_path / "taught.safetensors"), "--json", str(facts)]
+    done = CliRunner().invoke(app, [*words, "-o", str(page), *drafting])
+    assert done.exit_code == 0, done.stderr
+    stored = json.loads(facts.read_text())
+    assert WATERMARK.startswith("machine draft")
+    assert stored["watermark"] == WATERMARK
+    assert stored["findings"]
+    assert {"label", "structure", "slices", "box", "negated", "score"} <= set(stored["findings"][0])
+    assert page.read_text(encoding="utf-8").count(WATERMARK) > 2
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "other.html"), "--findings"])
+    assert done.exit_code == 2
+    assert "stage encoder" in done.stderr
+    assert not (tmp_path / "other.html").exists()
+    assert CliRunner().invoke(app, [*words, "-o", str(facts), "--findings-model", "x"]).exit_code == 2
