@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "lm_eval": "lm-eval",
     "mlflow": "mlflow-skinny",
+    "rouge_score": "rouge-score",
 }
 
 
@@ -68,7 +69,7 @@ def test_readme_starts_with_the_two_commands(project_root: Path) -> None:
 
 
 def test_every_documented_command_is_registered(project_root: Path) -> None:
-    named = set(re.findall(r"^nirvana-mri ([a-z]+)", (project_root / "README.md").read_text(), flags=re.M))
+    named = set(re.findall(r"^nirvana-mri ([a-z-]+)", (project_root / "README.md").read_text(), flags=re.M))
     assert {"train", "reconstruct", "evaluate"} <= named
     shown = subprocess.run([PROGRAMS / "nirvana-mri", "--help"], capture_output=True, check=True, text=True).stdout
     assert [name for name in sorted(named) if name not in shown.split()] == []
