@@ -26,7 +26,6 @@ class Case:
     """What was said of a scan, and what is true of the same slices."""
 
     patient: str
-    slices: tuple[int, ...]
     found: tuple[Finding, ...]
     truth: tuple[Finding, ...]
 
@@ -82,7 +81,8 @@ def score_findings(cases: Sequence[Case], seed: int = 0) -> dict[str, Any]:
     """JSON-ready: for each kind of match precision, recall and F1 with intervals over patients; the mean overlap of
     what was located; denials of what is there; and how often something is found in scans where nothing is.
 
-    A share of nothing is None. The order of cases and of findings changes nothing. Raises: DataError without cases.
+    A share of nothing is None, and so is an interval over one patient. The order of cases and of findings changes
+    nothing. Raises: DataError without cases.
     """
     if not cases:
         raise DataError("no scans to score; give at least one")
@@ -122,7 +122,8 @@ def _shares(counts: Sequence[tuple[str, Counts]], patients: Sequence[str], weigh
     found: dict[str, Any] = {}
     for name, value in whole.items():
         defined = resampled[name][~np.isnan(resampled[name])]
-        ends = [float(each) for each in np.percentile(defined, (2.5, 97.5))] if defined.size else None
+        known = defined.size and len(patients) > 1  # one patient says nothing of others
+        ends = [float(each) for each in np.percentile(defined, (2.5, 97.5))] if known else None
         found[name] = {"value": None if np.isnan(value) else float(value), "interval": ends}
     right, said, true = (int(each) for each in sums.sum(0))
     return {**found, "right": right, "said": said, "true": true}

@@ -24,7 +24,7 @@ def text_scores(said: Sequence[str], true: Sequence[str]) -> dict[str, Any]:
         raise DataError(f"{len(said)} texts beside {len(true)} true ones; expected as many, at least one")
     try:
         from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError:
         raise MissingExtraError("BLEU and ROUGE", "findings") from None
     bleu = BLEU()

@@ -96,6 +96,8 @@ class Walk:
         self.grammar = grammar
         self.place = Place()
         self.text = ""
+        self._alive: list[tuple[tuple[int, ...], str, Place]] = []
+        self._depth = 0
         self._begin()
 
     @property

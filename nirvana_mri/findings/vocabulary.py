@@ -53,7 +53,9 @@ class Vocabulary:
         """What is said of a slice that shows these: in the vocabulary's order, each once, ``most`` of a label; labels
         that are always said are denied where they are not among them.
         """
-        present = sorted({each for each in found if self.label(each.label)}, key=lambda each: each.cells or (0,))
+        present = sorted(
+            {Statement(self.label(each.label).name, each.cells) for each in found}, key=lambda each: each.cells or (0,)
+        )
         answer: list[Statement] = []
         for label in self.labels:
             shown = [each for each in present if each.label == label.name and not each.negated]

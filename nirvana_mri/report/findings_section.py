@@ -33,7 +33,7 @@ def findings_section(findings: Mapping[str, Any], pictures: Mapping[int, NDArray
         f'<p class="notice">{escape(mark)}</p>',
         texts,
         _table(stated),
-        paragraph(f"Score: {findings['score']}. [{mark}]", "soft"),
+        paragraph(f"Box: x, y, width, height in the finished picture. Score: {findings['score']}. [{mark}]", "soft"),
         _figure(stated, pictures or {}, mark),
         details(f"draft findings as data: {mark}", findings),
     )
@@ -45,23 +45,16 @@ def _table(stated: Sequence[Mapping[str, Any]]) -> str:
         field = f"findings.findings.{place}"
         numbers = [number(str(value), f"{field}.slices.{at}") for at, value in enumerate(each["slices"])]
         box = [number(str(value), f"{field}.box.{at}") for at, value in enumerate(each["box"])]
+        words = escape(f"{'no ' if each['negated'] else ''}{each['label']} ({each['structure']})")
         rows.append(
             (
-                escape(f"{'no ' if each['negated'] else ''}{each['label']}"),
-                escape(each["structure"]),
+                f'<span style="white-space: nowrap">{words}</span>',  # a narrow window scrolls instead
                 ", ".join(numbers),
                 "everywhere" if each["negated"] else ", ".join(box),
                 number(f"{each['score']:.2f}", f"{field}.score"),
             )
         )
-    head = (
-        "machine draft, unverified",
-        "structure",
-        "slices",
-        "box x, y, width, height [pixels]",
-        "score, uncalibrated",
-    )
-    return scores_table(head, rows, main=None)
+    return scores_table(("machine draft, unverified", "slices", "box [pixels]", "score"), rows, main=None)
 
 
 def _figure(stated: Sequence[Mapping[str, Any]], pictures: Mapping[int, NDArray[np.floating]], mark: str) -> str:
@@ -72,7 +65,7 @@ def _figure(stated: Sequence[Mapping[str, Any]], pictures: Mapping[int, NDArray[
         return ""
     rows = -(-len(shown) // ACROSS)
     columns = min(ACROSS, len(shown))
-    drawn = Figure(figsize=(COLUMN * columns, (COLUMN + 0.35) * rows + 0.3), facecolor=PAPER, dpi=140)
+    drawn = Figure(figsize=(COLUMN * columns, (COLUMN + 0.35) * rows), facecolor=PAPER, dpi=140)
     for place, slice_ in enumerate(shown):
         axes = drawn.add_subplot(rows, columns, place + 1)
         picture = np.abs(pictures[slice_])
