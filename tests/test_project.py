@@ -14,6 +14,7 @@ import nirvana_mri
 
 PROGRAMS = Path(sys.executable).parent
 DISTRIBUTIONS = {
+    "rouge_score": "rouge-score",
     "lightning_fabric": "lightning-fabric",
     "PIL": "pillow",
     "skimage": "scikit-image",

@@ -54,7 +54,7 @@ PairsOption = Annotated[
     typer.Option("--text", metavar="FILE", help='Stage encoder: .jsonl of {"file", "slice", "prompt", "response"}.'),
 ]
 AnnotationsOption = Annotated[
-    Path | None, typer.Option("--annotations", metavar="FILE", help="Stage encoder: fastMRI+ labels, .csv.")
+    Path | None, typer.Option("--annotations", metavar="FILE", help="Stage encoder: fastMRI+ labels and boxes, .csv.")
 ]
 LogOption = Annotated[
     list[str] | None,
