@@ -24,7 +24,6 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "lm_eval": "lm-eval",
     "mlflow": "mlflow-skinny",
-    "rouge_score": "rouge-score",
 }
 
 
