@@ -98,7 +98,7 @@ def test_report_makes_one_page(run: Run, scan_file: Path, model_file: Path, tmp_
 
 
 def test_report_refuses_other_kinds_and_bad_scans(run: Run, scan_file: Path, tmp_path: Path) -> None:
-    assert run("report", scan_file, "-o", tmp_path / "page.pdf", *FASTER).exit_code == 2
+    assert run("report", scan_file, "-o", tmp_path / "page.docx", *FASTER).exit_code == 2
     (tmp_path / "bad.h5").write_text("no scan")
     assert run("report", tmp_path / "bad.h5", "-o", tmp_path / "page.html", *FASTER).exit_code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["bad.h5"]
