@@ -349,9 +349,9 @@ def test_an_interrupt_leaves_no_file_and_no_thread(
 ) -> None:
     import threading
 
-    from nirvana_mri.recon import pipeline
+    from nirvana_mri.recon import work
 
-    plain, seen = pipeline.zero_filled, []
+    plain, seen = work.zero_filled, []
 
     def interrupted(*args: Any) -> Any:
         seen.append(args)
@@ -359,7 +359,7 @@ def test_an_interrupt_leaves_no_file_and_no_thread(
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(pipeline, "zero_filled", interrupted)
+    monkeypatch.setattr(work, "zero_filled", interrupted)
     (tmp_path / "out").mkdir()
     words = ("--method", "zero-filled", *(("--assume-orientation", "axial") if name == "out.dcm" else ()))
     done = run("reconstruct", scan_file, "-o", tmp_path / "out" / name, *words)

@@ -59,4 +59,4 @@ def test_the_page_opens_and_its_numbers_are_the_datas(tmp_path: Path, width: int
     assert (opened.complaints, opened.requests, opened.overflow) == ((), (), 0)
     assert len(opened.fields) > 10
     for field, shown in opened.fields.items():
-        assert float(shown) == pytest.approx(float(at({"findings": told}, field)), abs=0.005)  # type: ignore[arg-type]
+        assert float(shown) == pytest.approx(float(at(told, field)), abs=0.005)  # type: ignore[arg-type]
