@@ -1,7 +1,5 @@
 """Scores within the boxes that radiologists drew: fastMRI+ (Zhao et al. 2022, Scientific Data 9, 152)."""
 
-import csv
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,7 @@ import numpy as np
 from nirvana_mri.errors import DataError
 from nirvana_mri.eval.metrics import Pictures, comparable, ssim_maps
 from nirvana_mri.eval.protocol import PER_SLICE
-
-COLUMNS = ("file", "slice", "study_level", "x", "y", "width", "height", "label")
-NUMBER = re.compile(r"-1|[0-9]{1,6}")  # a few boxes begin one pixel beyond the picture
-LARGEST = 64 << 20  # bytes
+from nirvana_mri.io.annotations import read_rows, upright
 
 
 @dataclass(frozen=True)
@@ -62,40 +57,20 @@ def read_annotations(path: Path) -> Annotations:
 
     Raises: DataError, which names the line.
     """
-    if not path.is_file() or path.stat().st_size > LARGEST:
-        raise DataError(
-            f"{path}: no such file, or larger than {LARGEST >> 20} MiB; give fastMRI+'s knee.csv or brain.csv"
-        )
-    try:
-        rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-        if not set(COLUMNS) <= set(rows.fieldnames or ()):
-            raise DataError(f"{path}: the columns are not {', '.join(COLUMNS)}; give fastMRI+'s knee.csv or brain.csv")
-        found, studies = _rows(path, rows)
-    except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path}: no readable table ({type(problem).__name__}); is it a .csv?") from problem
     boxes: dict[str, list[Box]] = {}
-    for (name, number, x, y, width, height, label), line in found.items():
-        boxes.setdefault(name, []).append(Box(number, x, y, width, height, label, line))
+    seen: set[tuple[Any, ...]] = set()
+    studies = 0
+    for row in read_rows(path):
+        if row.slice is None or row.box is None:
+            studies += 1
+        elif (key := (row.file, row.slice, row.box, row.label)) not in seen:
+            seen.add(key)
+            boxes.setdefault(row.file, []).append(Box(row.slice, *row.box, row.label, row.line))
     empty = sum(not (box.width and box.height) for each in boxes.values() for box in each)
     notes = [f"{studies} labels of whole studies have no box and are not scored"] if studies else []
     notes += [f"{empty} boxes hold no pixel and are not scored"] if empty else []
     whole = {name: tuple(box for box in each if box.width and box.height) for name, each in boxes.items()}
     return Annotations(path, whole, tuple(notes))
-
-
-def _rows(path: Path, rows: "csv.DictReader[str]") -> tuple[dict[tuple[Any, ...], int], int]:
-    found: dict[tuple[Any, ...], int] = {}
-    studies = 0
-    for row in rows:
-        name, label = (row["file"] or "").strip(), (row["label"] or "").strip()
-        if (row["study_level"] or "").strip() == "Yes":
-            studies += 1
-            continue
-        numbers = [(row[key] or "").strip() for key in ("slice", "x", "y", "width", "height")]
-        if not name or not label or not all(NUMBER.fullmatch(text) for text in numbers):
-            raise DataError(f"{path}: line {rows.line_num} is no box: file, slice, x, y, width, height, label")
-        found.setdefault((name, *map(int, numbers), label), rows.line_num)
-    return found, studies
 
 
 def placed(box: Box, stored: tuple[int, int], where: str) -> tuple[int, int, int, int]:
@@ -112,7 +87,7 @@ def placed(box: Box, stored: tuple[int, int], where: str) -> tuple[int, int, int
             f"target is {ny}x{nx}; fastMRI+ needs targets of the size that was annotated (320x320)"
         )
     left, top = max(box.x, 0), max(box.y, 0)
-    row = ny - box.y - box.height
+    _, row, _, _ = upright((box.x, box.y, box.width, box.height), ny)
     return row, left, box.y + box.height - top, box.x + box.width - left
 
 

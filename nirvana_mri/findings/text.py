@@ -7,6 +7,7 @@ from nirvana_mri.findings.constrained import SCORE
 from nirvana_mri.findings.finding import WATERMARK, Finding
 from nirvana_mri.findings.statement import GRID
 from nirvana_mri.findings.vocabulary import Vocabulary
+from nirvana_mri.ranges import number_ranges
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,8 @@ def _impression(found: Sequence[Finding]) -> str:
 
 
 def _slices(numbers: Sequence[int]) -> str:
-    """0, 1, 2, 5 as "slices 0-2, 5"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    named = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
-    return f"slice{'s' if len(numbers) > 1 else ''} {named}"
+    """0, 1, 2, 5 as "slices 0–2, 5"."""
+    return f"slice{'s' if len(numbers) > 1 else ''} {number_ranges(numbers)}"
 
 
 def _capital(words: str) -> str:

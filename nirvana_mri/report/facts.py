@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nirvana_mri.io.writers.derivation import adaptation_words, sampling_words
+from nirvana_mri.ranges import number_ranges
 from nirvana_mri.report.inspect import Inspection
-from nirvana_mri.report.numbers import number_ranges
 from nirvana_mri.volume import Volume
 
 Facts = list[tuple[str, str]]

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from nirvana_mri.physics.lint.levels import grey_levels
+from nirvana_mri.ranges import number_ranges
 from nirvana_mri.report.lint_look import Look, look_at
-from nirvana_mri.report.numbers import number_ranges
 from nirvana_mri.scan import Scan
 
 Severity = Literal["info", "warning", "error"]

@@ -11,7 +11,8 @@ import numpy as np
 from nirvana_mri.errors import DataError
 from nirvana_mri.findings.statement import Statement, cells_of, words_of
 from nirvana_mri.findings.vocabulary import SIMULATED, Vocabulary, vocabulary
-from nirvana_mri.train.annotations import Annotations, read_annotations, read_text
+from nirvana_mri.io.annotations import read_text
+from nirvana_mri.train.annotations import Annotations, read_annotations
 from nirvana_mri.train.lesions import Lesion
 
 DESCRIBE = "Describe this scan."

@@ -14,9 +14,9 @@ import nirvana_mri as nm
 from nirvana_mri.errors import ScanError
 from nirvana_mri.io.fastmri import write_fastmri
 from nirvana_mri.physics.masks import make_mask
+from nirvana_mri.ranges import number_ranges
 from nirvana_mri.report.encoding import encoded_acceleration
 from nirvana_mri.report.facts import scan_facts
-from nirvana_mri.report.numbers import number_ranges
 
 
 def test_a_file_is_described(tmp_path: Path) -> None:

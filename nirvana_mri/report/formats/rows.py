@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from nirvana_mri.errors import DataError
+from nirvana_mri.ranges import number_ranges
 from nirvana_mri.report.formats.text import clean
 from nirvana_mri.report.formats.units import NONE, Unit, unit_of, without_unit
-from nirvana_mri.report.numbers import number_ranges
 
 LARGEST_DEPTH = 12
 LARGEST_WHOLE = 2**53  # beyond it JSON readers round
