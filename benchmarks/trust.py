@@ -1,9 +1,12 @@
 """Residual on withheld lines of clean and spoiled scans: where the thresholds of its badges come from.
 
-python benchmarks/trust.py
+python benchmarks/trust.py [SCAN]
+
+Without SCAN, nibabel's example brain with simulated coils at three levels of noise; else the first slice of that scan.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,6 +18,7 @@ from nirvana_mri.recon.baselines import cg_sense
 from nirvana_mri.recon.problem import prepare_slice
 from nirvana_mri.recon.withheld import badge_of, explained_share, miss
 from nirvana_mri.report.demo import brain
+from nirvana_mri.scan import Scan
 
 KSpace = NDArray[np.complex64]
 CENTRE = 0.05  # of the columns, on each side, that no spoiling touches: maps stay right
@@ -52,27 +56,34 @@ SPOILED: dict[str, Callable[[KSpace], KSpace]] = {
 }
 
 
+def scans() -> Iterator[tuple[str, Scan, int]]:
+    """(noise, scan, slice) of what is looked at."""
+    if sys.argv[1:]:
+        yield "its own", nm.open_scan(sys.argv[1]), 0
+        return
+    pictures, _ = brain()
+    for noise in (0.005, 0.01, 0.02):
+        yield f"{noise}", nm.simulate(pictures, coils=8, seed=0, noise=noise), 2
+
+
 def main() -> None:
     network = nm.load_model("nano").model
     solvers = {"sense": cg_sense, "nano": lambda problem: network([problem])[0]}
-    pictures, _ = brain()
     columns = ("noise", "acceleration", "scan", "method", "residual", "zeros", "explained", "badge")
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for noise in (0.005, 0.01, 0.02):
-        scan = nm.simulate(pictures, coils=8, seed=0, noise=noise)
+    for noise, scan, number in scans():
         for acceleration, centre in ((4, 0.08), (8, 0.04)):
             mask = make_mask("equispaced_fraction", scan.shape[2:], acceleration, centre, 0)
             for name, spoil in SPOILED.items():
-                problem = prepare_slice(spoil(scan.kspace[2]), mask, scan.crop)
+                problem = prepare_slice(spoil(scan.kspace[number]), mask, scan.crop)
                 for method, solver in solvers.items():
                     with torch.inference_mode():
                         found = miss(problem, solver)
                     share = explained_share(found.value, found.zeros)
                     words = "–" if share is None else f"{share:.2f}"
-                    badge = badge_of(found.value, share)
                     print(
                         f"| {noise} | {acceleration}x | {name} | {method} | {found.value:.2f} | {found.zeros:.2f} "
-                        f"| {words} | {badge} |"
+                        f"| {words} | {badge_of(found.value, share)} |"
                     )
 
 

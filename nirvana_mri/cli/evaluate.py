@@ -136,8 +136,9 @@ def evaluate(
             study = evaluate_methods(paths, recipes, update, rule)
             pictures = pictures_of_methods(paths, recipes)
     warn((*study.warnings, *study.notes))
+    result = study.as_dict(command_line()) if json or html else {}
     if json is not None:
-        write_json(study.as_dict(command_line()), json, inputs)
+        write_json(result, json, inputs)
     if csv is not None:
         write_csv(study, csv)
     if html is not None:
@@ -145,7 +146,7 @@ def evaluate(
         from nirvana_mri.report.html import write_page
 
         with progress("pictures"):
-            write_page(make_evaluation_page(study.as_dict(command_line()), pictures), html)
+            write_page(make_evaluation_page(result, pictures), html)
     if json != Path("-"):
         show(study)
 

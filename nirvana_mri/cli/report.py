@@ -36,7 +36,6 @@ from nirvana_mri.cli.options import (
 )
 from nirvana_mri.cli.report_steps import (
     check_outputs,
-    command_again,
     drafted,
     gather,
     made_before,
@@ -44,6 +43,7 @@ from nirvana_mri.cli.report_steps import (
     refuse_settings,
     write,
 )
+from nirvana_mri.cli.shell import command_line
 from nirvana_mri.errors import UsageError
 
 BESIDE = ("zero-filled", "sense")
@@ -113,7 +113,7 @@ def report(
         method.value, chosen, accelerate, kind, center_fraction, seed, slices=wanted, adapt=adapt, strength=strength,
         trust=True, error_bars=None if error_bars is None else str(error_bars), device=device,
     )  # fmt: skip
-    commands = {"page": command_again(scan, out, recipe, json, target, alone, (findings, findings_model))}
+    commands = {"page": command_line()}
     if holds_reconstruction(scan):
         refuse_settings(scan, recipe, target)
         if findings:

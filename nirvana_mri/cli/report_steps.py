@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,32 +146,3 @@ def write(
         say(f"wrote {out}: {methods}; {main.provenance['notice']}")
         if words := trust_words(main):
             say(f"trust: {words}")
-
-
-def command_again(
-    scan: Path,
-    out: Path,
-    recipe: Recipe,
-    json: Path | None,
-    target: Path | None,
-    alone: bool,
-    findings: tuple[bool, Path | None],
-) -> str:
-    """The command that makes the report again, with names of files alone."""
-    from nirvana_mri.recon.batch import Recipe
-
-    plain = Recipe()
-    words = ["nirvana-mri", "report", scan.name, "-o", out.name]
-    words += ["--json", json.name or "-"] if json else []
-    words += ["--target", target.name] if target else []
-    for name in ("method", "accelerate", "mask", "center_fraction", "seed", "adapt", "strength", "error_bars", "model"):
-        value = getattr(recipe, name)
-        if value != getattr(plain, name):
-            option = "weights" if name == "model" and recipe.method.startswith("fastmri") else name.replace("_", "-")
-            words += [f"--{option}", Path(value).name if isinstance(value, str) else f"{value:g}"]
-    if recipe.slices:
-        words += ["--slices", ":".join("" if end is None else str(end) for end in recipe.slices)]
-    wanted, drafter = findings
-    words += ["--findings"] if wanted else []
-    words += ["--findings-model", drafter.name] if drafter else []
-    return shlex.join([*words, *(["--alone"] if alone else [])])

@@ -116,13 +116,22 @@ def given() -> dict[str, tuple[Any, Any]]:
 
 
 def command_line() -> str:
-    """The command as it was given, without options at their default: what makes the same result again."""
+    """The command as it was given, without options at their default: what makes the same result again. Of files the
+    names alone, for folders may tell whose scan it is.
+    """
     words = ["nirvana-mri", _running.get().info_name]
     for option, value in given().values():
         for one in value if isinstance(value, list | tuple) else [value]:
             name = [] if option.param_type_name == "argument" else [_flag(option, one)]
-            words += name if isinstance(one, bool) else [*name, str(getattr(one, "value", one))]
+            words += name if isinstance(one, bool) else [*name, _shown(one)]
     return shlex.join(words)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(getattr(value, "value", value))
+    return Path(text).name or text if isinstance(value, Path) or os.sep in text else text
 
 
 def _flag(option: Any, value: Any) -> str:

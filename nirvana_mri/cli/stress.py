@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ from nirvana_mri.cli.options import (
     chosen_mask,
     parse_slices,
 )
-from nirvana_mri.cli.shell import progress, say, stdout, warn, write_json
+from nirvana_mri.cli.shell import command_line, progress, say, stdout, warn, write_json
 from nirvana_mri.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def stress(
             seed=seed,
             quick=quick,
             device=device,
-            command=_command(scans or [], model, only, quick, asked, seed, slices),
+            command=command_line(),
             progress=bar,
         )
     for scan, _ in taken:
@@ -148,23 +147,6 @@ def _numbers(scan: Scan, wanted: tuple[int | None, int | None] | None) -> range:
 
     count = len(scan.kspace)
     return pick_slices(wanted, count, scan.name) or range(count // 2, count // 2 + 1)
-
-
-def _command(
-    scans: list[Path], model: str, only: str | None, quick: bool, asked: Any, seed: int, slices: str | None
-) -> str:
-    """The line that gives these figures again; of files the names alone."""
-    options = {
-        "--accelerate": None if asked.accelerate is None else f"{asked.accelerate:g}",
-        "--mask": Path(asked.mask).name,
-        "--center-fraction": f"{asked.center_fraction:g}",
-        "--seed": str(seed),
-        "--slices": slices,
-        "--only": only,
-    }
-    words = ["nirvana-mri", "stress", *(path.name for path in scans), "--model", Path(model).name]
-    words += [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join([*words, "--quick"] if quick else words)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
+from nirvana_mri.physics.ellipse import soft_ellipse
+
 COUNTS = ((0, 1, 2), (0.4, 0.4, 0.2))  # how many, how often
-SOFTNESS = 0.15  # of the edge, as a share of the radius
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,12 @@ def insert_lesions(
     inside = torch.nonzero(size > 0.15 * size.max())
     gain = torch.ones_like(size)
     lesions = []
-    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in image.shape), indexing="ij")
     for _ in range(int(draw.choice(COUNTS[0], p=COUNTS[1])) if len(inside) else 0):
         cy, cx = (int(place) for place in inside[int(draw.integers(len(inside)))])
         ry, rx = (float(draw.uniform(0.02, 0.06)) * n for n in image.shape)
         bright = bool(draw.random() < 0.5)
         strength = float(draw.uniform(0.35, 0.8)) * (1 if bright else -1)
-        radius = (((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2).sqrt()
-        gain = gain * (1 + strength * torch.sigmoid((1 - radius) / SOFTNESS))
+        gain = gain * (1 + strength * soft_ellipse(tuple(image.shape), (cy, cx), (ry, rx)))
         top, left = max(0, round(cy - ry)), max(0, round(cx - rx))
         bottom, right = min(image.shape[0], round(cy + ry) + 1), min(image.shape[1], round(cx + rx) + 1)
         lesions.append(Lesion(top, left, bottom - top, right - left, bright))

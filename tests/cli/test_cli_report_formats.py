@@ -30,7 +30,8 @@ def test_each_format_says_what_the_facts_say(run, scan: Path, tmp_path: Path, na
     else:
         said = (tmp_path / name).read_text(encoding="utf-8")
     assert "not for clinical use" in said.lower()
-    assert f"{facts['acceleration']:.3g}" in said
+    assert f"{facts['scores'][0]['ssim']:.5g}" in said
+    assert f"{100 * facts['null_space_fraction']:.5g}"[:5] in said
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "facts.json"])
 
 

@@ -72,8 +72,8 @@ def test_the_facts_are_the_contracts(facts: dict[str, Any]) -> None:
 def test_no_folder_is_told(facts: dict[str, Any], folder: Path) -> None:
     assert str(folder) not in json.dumps(facts)
     assert facts["commands"]["page"] == (
-        "nirvana-mri report head.h5 -o page.html --json facts.json --accelerate 3 --center-fraction 0.2 "
-        "--error-bars bars.json --model tiny.safetensors"
+        "nirvana-mri report head.h5 --out page.html --json facts.json --model tiny.safetensors --accelerate 3 "
+        "--center-fraction 0.2 --error-bars bars.json"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Complex, Float
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
@@ -15,10 +14,10 @@ from nirvana_mri.eval.stress.criterion import Criterion, Limits
 from nirvana_mri.eval.stress.methods import NIRVANA, SENSE
 from nirvana_mri.eval.stress.noise import white_noise
 from nirvana_mri.eval.stress.stress import Stress
+from nirvana_mri.physics.ellipse import soft_ellipse
 from nirvana_mri.physics.fourier import fft2c, ifft2c
 
 OBSERVATIONS = 6  # draws of noise for the detection index
-SOFTNESS = 0.15  # of the edge, as a share of the radius
 ROOM = 12  # pixels a side that are looked at for an even place, the same for all sizes
 TISSUE = 0.2  # of the brightest pixel: darker places are no tissue
 KEPT, SEEN = "contrast_kept", "detectability"
@@ -26,9 +25,7 @@ KEPT, SEEN = "contrast_kept", "detectability"
 
 def disc(shape: tuple[int, int], place: tuple[int, int], diameter: float) -> Float[Tensor, "ny nx"]:
     """1 inside a disc about ``place``, 0 outside, with a soft edge."""
-    y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij")
-    radius = torch.hypot(y - place[0], x - place[1]) / (diameter / 2)
-    return torch.sigmoid((1 - radius) / SOFTNESS)
+    return soft_ellipse(shape, place, (diameter / 2, diameter / 2))
 
 
 def with_lesion(
