@@ -36,7 +36,7 @@ def insert_lesions(
         ry, rx = (float(draw.uniform(0.02, 0.06)) * n for n in image.shape)
         bright = bool(draw.random() < 0.5)
         strength = float(draw.uniform(0.35, 0.8)) * (1 if bright else -1)
-        gain = gain * (1 + strength * soft_ellipse(tuple(image.shape), (cy, cx), (ry, rx)))
+        gain = gain * (1 + strength * soft_ellipse((image.shape[0], image.shape[1]), (cy, cx), (ry, rx)))
         top, left = max(0, round(cy - ry)), max(0, round(cx - rx))
         bottom, right = min(image.shape[0], round(cy + ry) + 1), min(image.shape[1], round(cx + rx) + 1)
         lesions.append(Lesion(top, left, bottom - top, right - left, bright))
