@@ -36,8 +36,8 @@ def test_findings_are_collected_by_label_and_slice() -> None:
     assert found[0].box == (112, 80, 57, 40)
     text = some_findings().text
     assert "Meniscus: Meniscus tear in slice 3" in text["findings"]
-    assert "No joint effusion in slices 3-4, 6" in text["findings"]
-    assert "meniscus tear (slices 3-4)" in text["impression"]
+    assert "No joint effusion in slices 3–4, 6" in text["findings"]
+    assert "meniscus tear (slices 3–4)" in text["impression"]
 
 
 def test_every_piece_is_marked_and_text_is_escaped() -> None:
