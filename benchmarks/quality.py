@@ -1,10 +1,11 @@
 """Ours beside fastmri's U-Net and E2E-VarNet and the classical methods: one split, one stream of slices, one time budget.
 
-python benchmarks/quality.py SHARED OUT [--minutes 20] [--only nirvana,varnet] [--write]
+python benchmarks/quality.py SHARED OUT [--minutes 20] [--only nirvana,varnet] [--together 2] [--write]
 
 SHARED is the folder that holds data/kspace and data/volumes (the tests' shared data). Every learned method is trained
-from nothing on the same simulated slices and masks for the same time on this machine; all are scored by fastMRI's rule on
-subjects that none has seen, and on one real scan. What is finished in OUT is not done again. Gates, at 4x on the held-out
+from nothing on the same simulated slices and masks for the same time on this machine (with --together, several side by
+side, each with its share of the cores); all are scored by fastMRI's rule on subjects that none has seen, and on one real
+scan. `nirvana-none` is ours without a language model. What is finished in OUT is not done again. Gates, at 4x on the held-out
 subjects: 1 − SSIM at most 0.6 times that of the best E2E-VarNet, a higher PSNR, a fifth of its time for a slice; exit
 code 1 where one is missed.
 """  # noqa: E501
@@ -17,8 +18,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,7 @@ SETTINGS = {
 }
 COILS, SLICES, NOISE = (4, 8), 3, 0.01
 CLASSICAL = ("zero-filled", "sense", "wavelet")
+OURS = {"nirvana": "pretrained", "nirvana-none": "none"}  # by the backbone in the middle
 PROBE = 24  # steps from which ours tells how many fit into the time
 GATES = (0.6, 0.2)  # of the peer's 1 - SSIM, of its seconds for a slice
 FLAT = 0.02  # of 1 - SSIM: what the last three tenths of a flat learning curve gain at most
@@ -74,7 +78,7 @@ class Row:
     nmse: float
 
 
-def prepare(shared: Path, out: Path, seed: int) -> tuple[TrainConfig, Manifest]:
+def prepare(shared: Path, out: Path, seed: int, name: str = "nirvana") -> tuple[TrainConfig, Manifest]:
     """The training that ours runs, and the split for all."""
     volumes = shared / "data" / "volumes"
     index = read_index(volumes, out / "index.json")
@@ -85,24 +89,48 @@ def prepare(shared: Path, out: Path, seed: int) -> tuple[TrainConfig, Manifest]:
     manifest = Manifest(**sides)
     manifest.write(out / "split.json")
     config = TrainConfig(
-        volumes, out / "nirvana", index=out / "index.json", manifest=out / "split.json", masks=MASKS, seed=seed,
-        logs=("none",), threads=torch.get_num_threads(),
+        volumes, out / name, backbone=OURS[name], index=out / "index.json", manifest=out / "split.json", masks=MASKS,
+        seed=seed, logs=("none",), threads=torch.get_num_threads(),
     )  # fmt: skip
     return config, manifest
 
 
-def train_ours(config: TrainConfig, minutes: float, tell: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Training:
+    """What each learned method's training needs, in a process of its own."""
+
+    shared: Path
+    out: Path
+    minutes: float
+    seed: int
+    threads: int
+
+    def __call__(self, name: str) -> dict[str, Any]:
+        torch.set_num_threads(self.threads)
+        if name in OURS:
+            return train_ours(name, prepare(self.shared, self.out, self.seed, name)[0], self.minutes)
+        config, manifest = prepare(self.shared, self.out, self.seed)
+        index = read_index(config.data, config.index)
+        training, validation = (subjects_of(index, side) for side in (manifest.training, manifest.validation))
+        return train_peer(name, training, validation, config, self.minutes, self.out, tell)
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def train_ours(name: str, config: TrainConfig, minutes: float) -> dict[str, Any]:
     """Train ours for as many steps as fit into the time, as a few steps tell."""
     record = config.out.with_suffix(".json")
     if record.is_file() and (found := json.loads(record.read_text()))["minutes"] == minutes:
         return dict(found)
     steps = _steps_in(config, minutes)
-    tell(f"nirvana: {steps} steps in {minutes:g} min")
+    tell(f"{name}: {steps} steps in {minutes:g} min")
     resume = (config.out / "state.safetensors").is_file()
     every = max(1, steps // POINTS)
     run = replace(config, max_steps=steps, validate_every=every, warm_up=max(1, steps // 50), resume=resume)
     began = time.perf_counter()
-    train(run, lambda step, total, row: tell(f"nirvana: {step} of {total}, {row}") if "ssim" in row else None)
+    train(run, lambda step, total, row: tell(f"{name}: {step} of {total}, {row}") if "ssim" in row else None)
     with (config.out / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["ssim"]]
     share = 60 * minutes / steps
@@ -112,7 +140,7 @@ def train_ours(config: TrainConfig, minutes: float, tell: Callable[[str], None])
     model = nm.load_model(config.out / "last.safetensors").model
     codecs = sum(p.numel() for part in (model.encoder, model.decoder) for p in part.parameters())
     found = {
-        "name": "nirvana",
+        "name": name,
         "minutes": minutes,
         "seconds": round(time.perf_counter() - began, 1),  # of the last call, with judging
         "steps": steps,
@@ -152,15 +180,20 @@ def scans(shared: Path, folder: Path) -> Iterable[tuple[str, int, Scan]]:
     yield "brain8", 8, nm.open_scan(write_brain8(shared / "data", folder / "brain8.h5"))
 
 
+def weights_of(name: str, out: Path) -> Path:
+    """Where training leaves them."""
+    return out / name / "last.safetensors" if name in OURS else out / f"{name}.pt"
+
+
 def reconstructed(scan: Scan, name: str, out: Path, setting: Setting) -> nm.Volume:
     """One method's volume of a scan."""
     sampled = (setting.accelerate, setting.mask, setting.center_fraction, setting.seed)
     if name == "bart":
         return _bart(scan, setting)
-    if name == "nirvana":
-        return nm.reconstruct(scan, out / "nirvana" / "last.safetensors", "nirvana", *sampled)
+    if name in OURS:
+        return nm.reconstruct(scan, weights_of(name, out), "nirvana", *sampled)
     if name in SIZES:
-        return nm.reconstruct(scan, out / f"{name}.pt", method(name), *sampled)
+        return nm.reconstruct(scan, weights_of(name, out), method(name), *sampled)
     return nm.reconstruct(scan, None, name, *sampled)
 
 
@@ -182,12 +215,12 @@ def _bart(scan: Scan, setting: Setting) -> nm.Volume:
     return replace(volume, voxels=np.stack(pictures))
 
 
-def score_all(names: list[str], shared: Path, out: Path, tell: Callable[[str], None]) -> list[Row]:
+def score_all(names: list[str], shared: Path, out: Path) -> list[Row]:
     """Every method on every scan and sampling; kept in OUT, method by method."""
     rows: list[Row] = []
     for name in names:
         record = out / f"scores-{name}.json"
-        weights = {"nirvana": out / "nirvana" / "last.safetensors"}.get(name, out / f"{name}.pt")
+        weights = weights_of(name, out)
         stale = weights.is_file() and record.is_file() and weights.stat().st_mtime > record.stat().st_mtime
         if not record.is_file() or stale:
             found = []
@@ -241,6 +274,23 @@ def summary(rows: list[Row], name: str, setting: str, what: str, real: bool = Fa
         if row.method == name and row.setting == setting and (row.patient == "brain8") is real:
             chosen.setdefault(row.patient, []).append(getattr(row, what))
     return interval(chosen)
+
+
+def of_the_backbone(rows: list[Row]) -> str:
+    """What the language model brings, subject by subject: both arms see the same slices, masks and steps' rate."""
+    if not {*OURS} <= {row.method for row in rows}:
+        return ""
+    text = ""
+    for label in SETTINGS:
+        gains: dict[str, list[float]] = {}
+        scores = {(r.method, r.patient, r.coils): r.ssim for r in rows if r.setting == label and r.patient != "brain8"}
+        for method_, patient, coils in scores:
+            if method_ == "nirvana":
+                without = scores["nirvana-none", patient, coils]
+                gains.setdefault(patient, []).append(scores[method_, patient, coils] - without)
+        mean, low, high = interval(gains)
+        text += f"{'; ' if text else ''}{label}: {mean:+.4f} ({low:+.4f} to {high:+.4f})"
+    return f"- SSIM with the language model less without one, the same time for both: {text}\n"
 
 
 def main_table(rows: list[Row], names: list[str]) -> str:
@@ -300,42 +350,45 @@ def verdict(
     return text, passed
 
 
+def _apart(job: Training, name: str) -> dict[str, Any]:
+    """One training in a new process, which may start loaders of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(job, name).result()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("shared", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float, default=20.0, help="of training, for each method")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(["nirvana", *SIZES]), help="learned methods, by comma")
+    parser.add_argument("--only", default=",".join([*OURS, *SIZES]), help="learned methods, by comma")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/quality.md")
+    parser.add_argument("--together", type=int, default=1, help="trainings side by side, each with its share of cores")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-
-    def tell(message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
     config, manifest = prepare(options.shared, options.out, options.seed)
-    index = read_index(config.data, config.index)
-    training, validation = (subjects_of(index, side) for side in (manifest.training, manifest.validation))
-    trained: dict[str, dict[str, Any]] = {}
-    for name in options.only.split(","):
-        if name == "nirvana":
-            trained[name] = train_ours(config, options.minutes, tell)
-        else:
-            trained[name] = train_peer(name, training, validation, config, options.minutes, options.out, tell)
+    learned = options.only.split(",")
+    threads = max(1, torch.get_num_threads() // options.together)
+    job = Training(options.shared, options.out, options.minutes, options.seed, threads)
+    with ThreadPoolExecutor(options.together) as pool:
+        trained = dict(zip(learned, pool.map(partial(_apart, job), learned), strict=True))
     names = [*CLASSICAL, *(["bart"] if shutil.which("bart") else []), *trained]
-    rows = score_all(names, options.shared, options.out, tell)
+    rows = score_all(names, options.shared, options.out)
     costs = {name: cost(name, options.shared, options.out) for name in names}
     ratios, passed = verdict(rows, trained, costs)
-    command = f"python benchmarks/quality.py SHARED OUT --minutes {options.minutes:g} --write"
+    command = (
+        f"python benchmarks/quality.py SHARED OUT --minutes {options.minutes:g} --together {options.together} --write"
+    )
     text = (
         f"# Quality: every learned method trained for {options.minutes:g} minutes on this machine\n\n"
         + heading(command, options.seed)
-        + f"- training: {len(training)} subjects, simulated coils, pictures of at most {config.largest} pixels a side; "
-        f"split {manifest.sha256[:12]}; masks {', '.join(MASKS.kinds)} at {sorted(set(MASKS.accelerations))}; loss, "
-        "schedule and averaging alike for all\n"
+        + f"- trained {options.together} side by side, with {threads} thread{'s'[: threads > 1]} each\n"
+        + f"- training: {len(manifest.training)} subjects, simulated coils, pictures of up to {config.largest} pixels "
+        f"a side; split {manifest.sha256[:12]}; masks {', '.join(MASKS.kinds)} at {sorted(set(MASKS.accelerations))}; "
+        "loss, schedule and averaging alike for all\n"
         "- protocol: fastMRI's rule, target RSS of all coils; without BART's pics where that is not installed\n\n"
-        + (ratios + "\n" if ratios else "")
+        + (ratios + of_the_backbone(rows) + "\n" if ratios else "")
         + f"## Held-out subjects ({len(TEST)}, {SLICES} slices each, {' and '.join(map(str, COILS))} simulated coils, "
         f"noise {NOISE})\n\nMean over subjects, 95 % bootstrap interval over subjects.\n\n"
         + main_table(rows, names)
