@@ -386,7 +386,7 @@ def main() -> int:
         + f"- trained {options.together} side by side, with {threads} thread{'s'[: threads > 1]} each\n"
         + f"- training: {len(manifest.training)} subjects, simulated coils, pictures of up to {config.largest} pixels "
         f"a side; split {manifest.sha256[:12]}; masks {', '.join(MASKS.kinds)} at {sorted(set(MASKS.accelerations))}; "
-        "loss, schedule and averaging alike for all\n"
+        "loss, optimizer, schedule and averaging alike for all\n"
         "- protocol: fastMRI's rule, target RSS of all coils; without BART's pics where that is not installed\n\n"
         + (ratios + of_the_backbone(rows) + "\n" if ratios else "")
         + f"## Held-out subjects ({len(TEST)}, {SLICES} slices each, {' and '.join(map(str, COILS))} simulated coils, "

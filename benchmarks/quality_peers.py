@@ -19,12 +19,14 @@ from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.physics.coils import rss
 from nirvana_mri.physics.fourier import ifft2c
 from nirvana_mri.physics.sampling import apply_within
-from nirvana_mri.train.config import TrainConfig
+from nirvana_mri.train.config import RATES, TrainConfig
 from nirvana_mri.train.data import Examples, draw_kind, draw_mask
 from nirvana_mri.train.loss import image_loss, ssim
+from nirvana_mri.train.optimizer import codec_optimizers
 from nirvana_mri.train.subjects import Subject
 
-RATE, WARM_UP, AVERAGE = 1e-3, 0.02, 0.998  # of the peers: fastMRI's rate; the schedule and the averaging are ours
+WARM_UP, AVERAGE = 0.02, 0.998  # the schedule and the averaging are ours
+OPTIMIZER = "muon"  # as ours, at the same rate; for the smallest E2E-VarNet as good as Adam at fastMRI's 1e-3
 POINTS = 10  # of a learning curve
 SIZES: dict[str, dict[str, int]] = {
     "varnet": {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8, "sens_pools": 4},
@@ -98,7 +100,8 @@ def train_peer(
     torch.manual_seed(config.seed)
     model = network(name).train()
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    optimizers = codec_optimizers(list(model.parameters()), OPTIMIZER)
+    rate = RATES[OPTIMIZER]
     fixed = Slices(validation, config, 1, 8)
     judged = [fixed[number] for number in range(len(fixed))]
     loader = DataLoader(Slices(training, config, 0, 10**9), batch_size=None, num_workers=1, prefetch_factor=4)
@@ -107,20 +110,22 @@ def train_peer(
     while spent < 60 * minutes:
         began = time.perf_counter()
         kspace, mask, target = next(stream)
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * schedule(round(1e4 * spent / (60 * minutes)), 10_000, round(1e4 * WARM_UP))
-        optimizer.zero_grad(set_to_none=True)
+        share = schedule(round(1e4 * spent / (60 * minutes)), 10_000, round(1e4 * WARM_UP))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = rate * share * group["share"]
+        model.zero_grad(set_to_none=True)
         loss = image_loss(picture(model, kspace, mask), target, float(target.max()), config.l1_weight)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         memory = min(AVERAGE, (steps + 1) / (steps + 10))
         with torch.no_grad():
             for kept, new in zip(average.parameters(), model.parameters(), strict=True):
                 kept.lerp_(new, 1 - memory)
         steps += 1
-        if not math.isfinite(float(loss)):
-            raise RuntimeError(f"{name}: the loss of step {steps} is {float(loss)}")
+        if not math.isfinite(value := float(loss.detach())):
+            raise RuntimeError(f"{name}: the loss of step {steps} is {value}")
         spent += time.perf_counter() - began
         if spent >= (len(curve) + 1) * 60 * minutes / POINTS:
             curve.append({"seconds": round(spent, 1), "steps": steps, "ssim": _similarity(average, judged)})

@@ -20,6 +20,7 @@ _HOME = {
     "load_model": "recon.checkpoint",
     "reconstruct": "recon.pipeline",
     "reconstruct_slices": "recon.pipeline",
+    "strength_dial": "recon.strength",
     "draft_findings": "findings.draft",
     "simulate": "recon.simulate",
     "evaluate": "eval.evaluate",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from nirvana_mri.recon.open import open_scan
     from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices
     from nirvana_mri.recon.simulate import simulate
+    from nirvana_mri.recon.strength import strength_dial
     from nirvana_mri.report.inspect import inspect
     from nirvana_mri.scan import Geometry, Scan
     from nirvana_mri.volume import Volume

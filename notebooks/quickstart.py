@@ -99,6 +99,39 @@ panels = [
 Image(data=png(comparison(panels, scan.reference[1])))
 
 # %% [markdown]
+# ## How strong should the model be?
+#
+# The dial goes from CG-SENSE, which knows the measurement alone (0), to the model's answer (1). The slice is solved
+# once; turning the dial then takes milliseconds. Where the pictures differ, the model's training speaks, not this scan.
+# With ipywidgets (`pip install 'nirvana-mri[notebook]'`) it becomes a slider:
+#
+# ```python
+# from ipywidgets import interact
+#
+# def show(strength):
+#     return Image(data=png(comparison([Panel("nirvana", dial.at(strength))], scan.reference[1])))
+#
+# interact(show, strength=(0, 1, 0.05))
+# ```
+
+# %%
+dial = nm.strength_dial(scan, 1, model="nano", accelerate=4)
+panels = [Panel(f"strength {strength}", dial.at(strength)) for strength in (0, 0.5, 1)]
+Image(data=png(comparison(panels, scan.reference[1])))
+
+# %% [markdown]
+# ## How far can it be trusted?
+#
+# `trust=True` predicts measured lines that the method was not shown, and compares the miss with the noise (1 is as good
+# as the noise allows); and it tells how much of the picture's energy was invented rather than measured. `volume.maps`
+# shows where.
+
+# %%
+trusted = nm.reconstruct(scan, model="nano", accelerate=4, trust=True)
+trust = trusted.provenance["trust"]
+print(f"residual {trust['residual_over_noise']:.2f} times the noise, {trust['null_space_fraction']:.1%} invented")
+
+# %% [markdown]
 # ## Save
 #
 # The file has the layout of a fastMRI submission, and says how it was made: method, model by its hash, sampling.

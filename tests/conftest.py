@@ -18,7 +18,7 @@ jaxtyping.install_import_hook("nirvana_mri", "support.check_types")
 ROOT = Path(__file__).resolve().parents[1]
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=25)
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=15, derandomize=True)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 

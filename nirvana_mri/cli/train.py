@@ -10,7 +10,7 @@ import typer
 from nirvana_mri.cli.options import DeviceOption
 from nirvana_mri.cli.shell import progress, say
 from nirvana_mri.errors import UsageError
-from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, PRESETS, STAGES, TrainConfig
+from nirvana_mri.train.config import LOGS, PARALLEL, PRECISIONS, PRESETS, RATES, STAGES, TrainConfig
 
 DataOption = Annotated[
     Path,
@@ -92,7 +92,10 @@ def train(
     micro: Annotated[
         int, typer.Option("--micro", metavar="N", help="Slices at once, gradients summed (0: all of the step).")
     ] = TrainConfig.micro,
-    learning_rate: Annotated[float, typer.Option("--lr", help="Highest learning rate.")] = TrainConfig.learning_rate,
+    optimizer: Annotated[str, typer.Option("--optimizer", help=f"{', '.join(RATES)}.")] = TrainConfig.optimizer,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="Highest learning rate; without it one that suits the optimizer.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of weights, split, masks, noise.")] = TrainConfig.seed,
     validation_fraction: Annotated[
         float, typer.Option("--validation-fraction", help="Share of the subjects held out, drawn by seed.")
@@ -147,6 +150,7 @@ def train(
         max_steps=max_steps,
         batch=batch,
         micro=micro,
+        optimizer=optimizer,
         learning_rate=learning_rate,
         seed=seed,
         validation_fraction=validation_fraction,

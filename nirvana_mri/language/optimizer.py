@@ -1,4 +1,4 @@
-"""AdamW, and Muon for the matrices: the optimisers of pretraining."""
+"""AdamW, and Muon for the matrices: the optimisers of language models and of codecs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ SMALLEST_MATRIX = 16  # narrower ones (gates, decays) are left to AdamW
 ADAM_BETAS = (0.9, 0.95)
 TABLES = ("embedding.weight", "head.weight")
 TABLE_SHARE, VECTOR_SHARE = 0.3, 0.1  # of Muon's rate, for AdamW beside it
+ADAM_SIZE = 0.2  # root mean square of the numbers in an update of AdamW, in learning rates
 
 
 def make_optimizers(
@@ -50,12 +51,20 @@ class Muon(torch.optim.Optimizer):
 
     torch.optim.Muon rounds to bfloat16 inside, which most CPUs emulate; this one works in the parameters' dtype.
     Source: K. Jordan et al., Muon (2024): Nesterov momentum 0.95, five quintic Newton-Schulz steps, and steps
-    enlarged by sqrt(rows / columns) for tall matrices.
+    enlarged by sqrt(rows / columns) for tall matrices; with ``like_adam`` they have the size of AdamW's instead,
+    0.2 sqrt(larger side) (Liu et al. 2025, arXiv 2502.16982). The kernels of a convolution are a matrix with one row
+    for each channel out (in, where it is transposed).
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], lr: float, weight_decay: float = 0.0, momentum: float = 0.95
+        self,
+        parameters: Sequence[Tensor],
+        lr: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        like_adam: bool = False,
     ) -> None:
+        self.like_adam = like_adam
         super().__init__(list(parameters), {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -65,9 +74,14 @@ class Muon(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             for parameter, update in zip(parameters, _shared(self._directions(group, parameters)), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                rows, columns = parameter.shape
-                parameter.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * self._size(*update.shape))
         return None
+
+    def _size(self, rows: int, columns: int) -> float:
+        """By how much a step is enlarged."""
+        if self.like_adam:
+            return ADAM_SIZE * math.sqrt(max(rows, columns))
+        return math.sqrt(max(1.0, rows / columns))
 
     def _directions(self, group: dict[str, Any], parameters: list[Tensor]) -> list[Tensor]:
         """Gradients with momentum; the momentum moves on."""
@@ -78,7 +92,7 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
+            directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]).flatten(1))
         return directions
 
 

@@ -140,9 +140,9 @@ def reconstruct_slices(
     bars = (
         error_bars if error_bars is None or isinstance(error_bars, CalibratedBars) else CalibratedBars.load(error_bars)
     )
-    numbers = _slice_numbers(scan, slices)
+    numbers = slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
-    loaded = _model(model, device) if method == "nirvana" else None
+    loaded = as_loaded(model, device) if method == "nirvana" else None
     peer = load_peer(method, weights_file(model), device) if method in PEERS else None
     solver = None if sampling.complete or peer else _solver(method, loaded, strength)
     combine = "sense" if keep_phase else combine
@@ -233,7 +233,8 @@ def _check_strength(strength: float, method: str) -> None:
         raise UsageError(f"strength is for method nirvana; {method} has no prior to turn down: leave it out")
 
 
-def _slice_numbers(scan: Scan, slices: Sequence[int] | None) -> list[int]:
+def slice_numbers(scan: Scan, slices: Sequence[int] | None) -> list[int]:
+    """The slices that are meant (None: all). Raises: UsageError for one that the scan has not."""
     count = scan.shape[0]
     numbers = list(range(count)) if slices is None else [int(number) for number in slices]
     if not numbers or min(numbers) < 0 or max(numbers) >= count:
@@ -241,7 +242,8 @@ def _slice_numbers(scan: Scan, slices: Sequence[int] | None) -> list[int]:
     return numbers
 
 
-def _model(model: Model | None, device: str) -> LoadedModel:
+def as_loaded(model: Model | None, device: str) -> LoadedModel:
+    """A model by name, by path, or as it is; None is the shipped ``nano``."""
     if isinstance(model, LoadedModel):
         return model
     if isinstance(model, NirvanaRecon):

@@ -159,7 +159,7 @@ def _train(base: TrainConfig, name: str, seed: int, out: Path, progress: Progres
             out=folder,
             stage=stage,
             max_steps=steps,
-            learning_rate=config.learning_rate if share else 1e-30,  # as drawn: the file is all that is wanted
+            learning_rate=config.rate if share else 1e-30,  # as drawn: the file is all that is wanted
             start_from=start,
             resume=(folder / "state.safetensors").exists(),
             logs=("none",),

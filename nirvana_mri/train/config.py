@@ -12,6 +12,7 @@ STAGES = ("encoder", "decoder", "joint")
 PRECISIONS = ("fp32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
 PRESETS = ("nano", "base")
+RATES = {"muon": 2e-3, "adamw": 5e-4}
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
     *("data", "out", "index", "cache", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
@@ -65,6 +66,8 @@ class TrainConfig:
     Stage encoder learns words: from ``pairs``, a .jsonl of questions and answers, from ``annotations``, a .csv as
     fastMRI+ has it, and for slices that neither knows from measured facts.
 
+    ``optimizer`` muon moves matrices and kernels of convolutions by Muon, all else by AdamW; adamw moves all alike.
+
     ``manifest`` is a file that says who is on which side. Without it ``held_out`` names subjects (places in the folder,
     without suffix) kept for validation, and where none are named ``validation_fraction`` of the patients are drawn by
     seed. After ``patience`` validations without a better SSIM the run ends (0: never). ``logs`` names where numbers and
@@ -83,7 +86,8 @@ class TrainConfig:
     consistency: bool = True
     encoder_depth: int = 0
     max_steps: int = 8000
-    learning_rate: float = 5e-4
+    optimizer: str = "muon"
+    learning_rate: float | None = None
     warm_up: int = 200
     average: float = 0.998
     clip: float = 1.0
@@ -124,7 +128,8 @@ class TrainConfig:
         for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name, known in (("preset", PRESETS), ("precision", PRECISIONS), ("parallel", PARALLEL)):
+        choices = (("preset", PRESETS), ("precision", PRECISIONS), ("parallel", PARALLEL), ("optimizer", (*RATES,)))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         for name in ("micro", "patience"):
@@ -133,12 +138,17 @@ class TrainConfig:
         unknown = [name for name in self.logs if name not in LOGS]
         if unknown:
             raise UsageError(f"log is {unknown[0]!r}; expected one of {', '.join(LOGS)}")
-        if not 0 < self.learning_rate < 1:
+        if not 0 < self.rate < 1:
             raise UsageError(f"learning rate is {self.learning_rate}; expected between 0 and 1")
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation fraction is {self.validation_fraction}; expected 0 to below 1")
         if not 0 <= self.average < 1:
             raise UsageError(f"average is {self.average}; expected 0 (no averaging) to below 1")
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: as given, or what suits the optimiser."""
+        return RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property
     def leads(self) -> bool:
@@ -148,7 +158,7 @@ class TrainConfig:
 
     def recipe(self) -> dict[str, Any]:
         """What decides the weights that come out, JSON-ready; no path of this machine."""
-        values = asdict(self)
+        values = asdict(self) | {"learning_rate": self.rate}
         for name in PLACES:
             del values[name]
         return values

@@ -56,12 +56,13 @@ class Engine:
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
+    def step(self, optimizers: list[torch.optim.Optimizer], clip: float) -> float:
         """Move the weights by clipped gradients; the gradients' norm before."""
-        self._scaler.unscale_(optimizer)
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = float(nn.utils.clip_grad_norm_(parameters, clip))
-        self._scaler.step(optimizer)
+        for optimizer in optimizers:
+            self._scaler.unscale_(optimizer)
+        norm = float(nn.utils.clip_grad_norm_(parameters_of(optimizers), clip))
+        for optimizer in optimizers:
+            self._scaler.step(optimizer)
         self._scaler.update()
         return norm
 
@@ -139,21 +140,25 @@ class ShardedEngine(SharedEngine):
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> float:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    def step(self, optimizers: list[torch.optim.Optimizer], clip: float) -> float:
+        gradients = [parameter.grad for parameter in parameters_of(optimizers) if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         torch.distributed.all_reduce(flat)
         pieces = (flat / self.world).split([gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
-        return super().step(optimizer, clip)
+        return super().step(optimizers, clip)
 
     def rounds(self, portions: int) -> int:
         """As often as the process with the most portions: a forward pass of one is a forward pass of all."""
         most = torch.tensor(portions, device=self.device)
         torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
         return int(most)
+
+
+def parameters_of(optimizers: list[torch.optim.Optimizer]) -> list[Tensor]:
+    """All that they move."""
+    return [parameter for each in optimizers for group in each.param_groups for parameter in group["params"]]
 
 
 ENGINES = {"ddp": SharedEngine, "fsdp": ShardedEngine}

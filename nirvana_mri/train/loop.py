@@ -27,6 +27,7 @@ from nirvana_mri.train.facts import training_facts
 from nirvana_mri.train.index import Index, read_index
 from nirvana_mri.train.manifest import Manifest, read_manifest, split
 from nirvana_mri.train.objective import Objective, make_objective
+from nirvana_mri.train.optimizer import codec_optimizers
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.pace import RECENT, Pace
 from nirvana_mri.train.stages import trained_parameters
@@ -73,8 +74,8 @@ def train(
     model.to(engine.device)
     objective = make_objective(config, model, engine.lowered)
     parameters = trained_parameters(model, config.stage)
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(model, optimizer, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
+    optimizers = codec_optimizers(parameters, config.optimizer)
+    run = Run(model, optimizers, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     run.frozen = frozen
     facts = training_facts(config, manifest, data.training, taught_findings(config, data.answers, data.training))
     run.protocol = objective.protocol
@@ -187,11 +188,11 @@ def _single_thread(worker: int) -> None:
 def _step(
     run: Run, learner: nn.Module, examples: list[Example], config: TrainConfig, engine: Engine
 ) -> dict[str, float]:
-    rate = config.learning_rate * schedule(run.step, config.max_steps, config.warm_up)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
+    rate = config.rate * schedule(run.step, config.max_steps, config.warm_up)
+    for group in (group for optimizer in run.optimizers for group in optimizer.param_groups):
+        group["lr"] = rate * group["share"]
     run.model.train()
-    run.optimizer.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=True)
     total = 0.0
     parts = list(portions(examples, config.micro))
     rounds = engine.rounds(len(parts))
@@ -207,7 +208,7 @@ def _step(
         raise DataError(
             f"the loss of step {run.step + 1} is {total}; the learning rate may be too high, or a scan corrupt"
         )
-    norm = engine.step(run.optimizer, config.clip)
+    norm = engine.step(run.optimizers, config.clip)
     memory = min(config.average, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
         for name, tensor in codec_weights(run.model):

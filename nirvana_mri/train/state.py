@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nirvana_mri.atomic import atomic_path
 from nirvana_mri.errors import CheckpointError
-from nirvana_mri.language.state import require_same
+from nirvana_mri.language.state import moments_of, put_moments, require_same
 from nirvana_mri.recon.frozen import FrozenPart
 from nirvana_mri.recon.model import NirvanaRecon
 
@@ -29,7 +29,7 @@ class Run:
     """
 
     model: NirvanaRecon
-    optimizer: torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer]
     average: dict[str, Tensor]
     step: int = 0
     scores: dict[str, float] = field(default_factory=dict)
@@ -57,8 +57,7 @@ def keep(run: Run, path: Path) -> None:
     """All that resuming needs, in one file: weights, averages, and the optimiser's moments."""
     tensors = {f"model.{name}": tensor.detach() for name, tensor in codec_weights(run.model)}
     tensors |= {f"average.{name}": tensor for name, tensor in run.average.items()}
-    for number, values in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in moments_of(run.optimizers).items()}
     facts = {"step": run.step, "scores": run.scores, "best": run.best, "recipe": run.recipe}
     with atomic_path(path) as temporary:
         save_file(
@@ -93,10 +92,7 @@ def resume(run: Run, path: Path) -> None:
         require_same(path, begun, now)
     put_weights(run.model, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     run.average = {k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")}
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, number, name = key.split(".")
-            state.setdefault(int(number), {})[name] = value
-    run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    put_moments(
+        run.optimizers, {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}
+    )
     run.step, run.scores, run.best = found["step"], found["scores"], found["best"]

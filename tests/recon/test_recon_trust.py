@@ -237,6 +237,19 @@ def test_strength_turns_the_volume_and_is_recorded(scan: Scan) -> None:
         make(strength=2)
 
 
+def test_the_dial_of_a_slice_shows_what_reconstruct_makes(scan: Scan) -> None:
+    model = tiny_model()
+    dial = nm.strength_dial(scan, 2, model, **FASTER)
+    for strength in (0, 0.4, 1):
+        made = nm.reconstruct(scan, model, slices=[2], strength=strength, **FASTER)
+        assert np.array_equal(dial.at(strength), made.voxels[0])
+    assert (dial.number, dial.model_sha256) == (2, made.provenance["model_sha256"])
+    with pytest.raises(UsageError, match="complete"):
+        nm.strength_dial(scan, 2, model)
+    with pytest.raises(UsageError, match="slices are"):
+        nm.strength_dial(scan, 9, model, **FASTER)
+
+
 @pytest.mark.parametrize("method", ["nirvana", "sense", "wavelet"])
 def test_trust_goes_with_the_volume(scan: Scan, tmp_path: Path, method: str) -> None:
     wanted = {"slices": [1] if method == "wavelet" else [0, 1, 2, 3], **FASTER}

@@ -23,6 +23,7 @@ from nirvana_mri.train.index import read_index
 from nirvana_mri.train.logs import MAKERS, open_logs
 from nirvana_mri.train.loop import _step, portions, train
 from nirvana_mri.train.objective import make_objective
+from nirvana_mri.train.optimizer import codec_optimizers
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.subjects import subjects_of
@@ -116,7 +117,7 @@ def test_resuming_needs_something_to_resume_and_the_same_seed(config: TrainConfi
     train(config)
     for change, says in (
         ({"seed": 7}, "seed 0, now it is 7"),
-        ({"learning_rate": 0.1}, "learning_rate 0.0005, now it is 0.1"),
+        ({"learning_rate": 0.1}, "learning_rate 0.002, now it is 0.1"),
         ({"held_out": ("b",)}, "held_out"),
         ({"validation_fraction": 0.7}, "validation_fraction 0.1, now it is 0.7"),
         ({"stage": "decoder"}, "stage"),
@@ -151,7 +152,7 @@ def test_the_best_is_the_step_with_the_highest_held_out_ssim(config: TrainConfig
     assert best["metrics"]["ssim"] == pytest.approx(max(scores.values()))
     assert last["metrics"]["step"] == last["steps"] == 8
     metadata = safe_open(config.out / "state.safetensors", "pt").metadata()
-    run = Run(tiny_model(), torch.optim.AdamW(trained_parameters(tiny_model(), "joint")), {})
+    run = Run(tiny_model(), codec_optimizers(trained_parameters(tiny_model(), "joint"), "muon"), {})
     run.recipe = json.loads(metadata["recipe"])
     resume(run, config.out / "state.safetensors")
     assert run.best["step"] == best["steps"]
@@ -198,7 +199,7 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     losses = []
     for chosen in (examples, *([each] for each in examples)):
         model = tiny_model()
-        run = Run(model, torch.optim.AdamW(trained_parameters(model, "joint")), dict(codec_weights(model)))
+        run = Run(model, codec_optimizers(trained_parameters(model, "joint"), "muon"), dict(codec_weights(model)))
         engine, parted = make_engine(config), replace(config, micro=2)
         losses.append(_step(run, make_objective(config, model, engine.lowered), chosen, parted, engine)["loss"])
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
