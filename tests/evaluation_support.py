@@ -135,6 +135,7 @@ def _regions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "slice": 3,
             "label": LABELS[place % 3],
             "box": [40 + place, 52, 12, 9],
+            "box_compared": [40 + place, 52, 12, 9],
             "ssim": row["ssim"] - 0.08,
             "nmse": row["nmse"] * 2,
         }

@@ -37,19 +37,27 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Region:
-    """The scores within one box; ``box`` is (row, column, height, width) in the target as it is stored, not flipped."""
+    """The scores within one box; ``box`` is (row, column, height, width) in the target as it is stored, not flipped,
+    ``box_compared`` in the pictures compared, which the protocol may have cropped.
+    """
 
     slice: int
     label: str
     box: tuple[int, int, int, int]
+    box_compared: tuple[int, int, int, int]
     ssim: float
     nmse: float | None  # None where the target is 0 in the box
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
-            "slice": self.slice, "label": self.label, "box": list(self.box), "ssim": self.ssim, "nmse": self.nmse
-        }  # fmt: skip
+            "slice": self.slice,
+            "label": self.label,
+            "box": list(self.box),
+            "box_compared": list(self.box_compared),
+            "ssim": self.ssim,
+            "nmse": self.nmse,
+        }
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -124,6 +132,7 @@ def region_scores(
                 slice=box.slice,
                 label=box.label,
                 box=(row, column, height, width),
+                box_compared=(row - top, column - left, height, width),
                 ssim=float(similarity[inside].mean(dtype=np.float64)),
                 nmse=float(np.sum((wanted - found) ** 2)) / energy if energy > 0 else None,
             )

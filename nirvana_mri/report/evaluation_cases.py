@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -21,7 +21,7 @@ SMALLEST = 8  # pixels of its side
 
 Picture = NDArray[np.floating]
 Pictures = Callable[[Mapping[str, Any]], tuple[Picture, Mapping[str, Picture]]]
-Box = tuple[int, int, int]  # first row, first column, side
+Box = tuple[int, int, int, int]  # first row, first column, height, width
 
 
 def worst_cases(values: Values, pictures: Pictures | None) -> str:
@@ -48,7 +48,7 @@ def worst_cases(values: Values, pictures: Pictures | None) -> str:
     rule = (
         f"All in the grey window of the target, 0 to its percentile {BRIGHTEST:g}. Error: {ERROR_GAIN} × "
         f"|picture − target| in the same window. Zoom: the square with the most squared error of {values.methods[0]}; "
-        "a frame marks its place."
+        "a frame marks its place. Dashed frames, where there are any: the labelled boxes of this slice, named below."
     )
     return tables + paragraph(rule, "soft") + "\n".join(_case(values, place, pictures) for place in order)
 
@@ -70,7 +70,7 @@ def worst_square(error: Picture) -> Box:
     held = uniform_filter((error / (np.abs(error).max() or 1)).astype(np.float64) ** 2, side, mode="constant")
     inside = held[side // 2 : side // 2 + error.shape[0] - side + 1, side // 2 : side // 2 + error.shape[1] - side + 1]
     row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(row), int(column), side
+    return int(row), int(column), side, side
 
 
 def _case(values: Values, place: int, pictures: Pictures) -> str:
@@ -82,41 +82,63 @@ def _case(values: Values, place: int, pictures: Pictures) -> str:
     target = centre_crop(target, size)
     shown = {name: centre_crop(each, size) for name, each in shown.items()}
     white = float(np.percentile(target, BRIGHTEST)) or 1.0
-    box = worst_square(next(iter(shown.values())) - target)
-    columns = [_column("target", "fully sampled", target, None, white, box)]
+    square = worst_square(next(iter(shown.values())) - target)
+    labelled = _labelled(values, place, (shapes[0][0] - size[0]) // 2, (shapes[0][1] - size[1]) // 2)
+    frames = _frames((square,), size) + _frames([box for box, _ in labelled], size, "labelled")
+    columns = [_column("target", "fully sampled", target, None, white, square, frames)]
     for name, each in shown.items():
-        columns.append(_column(name, _volume_score(values, place, name), each, np.abs(each - target), white, box))
+        score, error = _volume_score(values, place, name), np.abs(each - target)
+        columns.append(_column(name, score, each, error, white, square, frames))
     lowest = values.show(f"{at}.worst_slice.ssim", metric("ssim").form)
     slice_shown = f"slice {values.show(f'{at}.worst_slice.slice')}, its lowest SSIM {lowest}"
     heading = f'<h3>{values.file(f"{at}.file")} <span class="soft">{slice_shown}</span></h3>'
-    return f'<article class="case">{heading}<div class="columns">{"".join(columns)}</div></article>'
+    named = "; ".join(label for _, label in labelled)
+    below = paragraph(f"Labelled boxes: {named}.", "soft") if named else ""
+    return f'<article class="case">{heading}<div class="columns">{"".join(columns)}</div>{below}</article>'
 
 
-def _column(name: str, score: str, shown: Picture, error: Picture | None, white: float, box: Box) -> str:
-    """One method's picture, error and zoom, below each other. ``score`` is HTML."""
-    row, column, side = box
-    zoomed = shown[row : row + side, column : column + side]
+def _labelled(values: Values, place: int, top: int, left: int) -> list[tuple[Box, str]]:
+    """The labelled boxes of a volume's worst slice, each once, in a picture that begins at ``top``, ``left``."""
+    file, number = values.at(f"volumes.{place}.file"), values.at(f"volumes.{place}.worst_slice.slice")
+    found: dict[tuple[Box, str], None] = {}
+    for region in values.rows("regions"):
+        if (region["file"], region["slice"]) == (file, number):
+            row, column, height, width = region["box_compared"]
+            found[(row - top, column - left, height, width), region["label"]] = None
+    return list(found)
+
+
+def _column(
+    name: str, score: str, shown: Picture, error: Picture | None, white: float, square: Box, frames: str
+) -> str:
+    """One method's picture, error and zoom, below each other. ``score`` and ``frames`` are HTML."""
+    row, column, height, width = square
+    zoomed = shown[row : row + height, column : column + width]
     below = (
         f'<div class="panel legend" style="aspect-ratio:{shown.shape[1]}/{shown.shape[0]}">error × {ERROR_GAIN}</div>'
         if error is None
-        else _panel(ERROR_GAIN * error, white, f"error of {name}, {ERROR_GAIN} times", box)
+        else _panel(ERROR_GAIN * error, white, f"error of {name}, {ERROR_GAIN} times", frames)
     )
     return (
         f'<figure class="column"><figcaption><strong>{escape(name)}</strong><br>{score}</figcaption>'
-        f"{_panel(shown, white, name, box)}{below}{_panel(zoomed, white, f'{name}, zoom')}</figure>"
+        f"{_panel(shown, white, name, frames)}{below}{_panel(zoomed, white, f'{name}, zoom')}</figure>"
     )
 
 
-def _panel(shown: Picture, white: float, what: str, box: Box | None = None) -> str:
-    ny, nx = shown.shape
+def _panel(shown: Picture, white: float, what: str, frames: str = "") -> str:
     grey = np.clip(np.rint(shown * (255 / white)), 0, 255).astype(np.uint8)
-    mark = ""
-    if box is not None:
-        row, column, side = box
-        edges = {"top": row / ny, "left": column / nx, "height": side / ny, "width": side / nx}
+    return f'<div class="panel">{picture(grey, what)}{frames}</div>'
+
+
+def _frames(boxes: Sequence[Box], size: tuple[int, int], kind: str = "") -> str:
+    """HTML: frames over a picture of ``size`` (ny, nx)."""
+    ny, nx = size
+    found = ""
+    for row, column, height, width in boxes:
+        edges = {"top": row / ny, "left": column / nx, "height": height / ny, "width": width / nx}
         style = ";".join(f"{edge}:{share:.2%}" for edge, share in edges.items())
-        mark = f'<span class="mark" style="{style}"></span>'
-    return f'<div class="panel">{picture(grey, what)}{mark}</div>'
+        found += f'<span class="{f"mark {kind}".strip()}" style="{style}"></span>'
+    return found
 
 
 def _volume_score(values: Values, place: int, name: str) -> str:

@@ -69,6 +69,7 @@ def test_boxes_follow_the_crop_of_tall_targets():
     inside = Box(0, 3, 48 - 10 - 10, 30, 10, "edema", 2)
     region = score_volume("file", prediction, open_target(target), FASTMRI, [inside]).regions[0]
     assert region.box == (10, 3, 10, 30)
+    assert region.box_compared == (6, 3, 10, 30)
     assert region.nmse == pytest.approx(0.25 * 300 / np.sum(target[0, 10:20, 3:33] ** 2), rel=1e-4)
     with pytest.raises(DataError, match="line 7 lies outside"):
         score_volume("file", prediction, open_target(target), FASTMRI, [Box(0, 3, 0, 5, 6, "edema", 7)])

@@ -214,7 +214,8 @@ def test_rows_without_a_score_come_last() -> None:
 @given(st.integers(9, 60), st.integers(9, 60), st.integers(0, 2**32 - 1), st.sampled_from([1e-30, 1.0, 1e8]))
 def test_the_zoom_shows_the_square_with_the_most_error(ny: int, nx: int, seed: int, scale: float) -> None:
     error = scale * np.random.default_rng(seed).standard_normal((ny, nx))
-    row, column, side = worst_square(error)
+    row, column, side, width = worst_square(error)
+    assert width == side
     squares = np.lib.stride_tricks.sliding_window_view((error / scale) ** 2, (side, side)).sum(axis=(2, 3))
     assert squares[row, column] == pytest.approx(squares.max())
 
@@ -224,6 +225,17 @@ def test_pictures_of_other_sizes_and_empty_ones_are_shown() -> None:
     page = worst_cases(Values(result), lambda row: (np.zeros((20, 24)), {"nirvana": np.zeros((22, 20))}))
     assert page.count("<article") == 1
     assert "aspect-ratio:20/20" in page
+
+
+def test_labelled_boxes_are_framed_in_their_own_slice_alone() -> None:
+    result = invented(METHODS[:1], volumes=1)
+    number, name = result["volumes"][0]["worst_slice"]["slice"], result["volumes"][0]["file"]
+    box = {"file": name, "slice": number, "label": "cyst <2 mm", "box": [0, 0, 4, 5], "box_compared": [6, 3, 4, 5]}
+    result["regions"] = [box, box | {"method": "another"}, box | {"slice": number + 1, "box_compared": [9, 9, 2, 2]}]
+    page = worst_cases(Values(result), lambda row: (np.ones((20, 10)), {"nirvana": np.zeros((20, 10))}))
+    frames = re.findall(r'<span class="mark labelled" style="([^"]*)">', page)
+    assert frames == ["top:30.00%;left:30.00%;height:20.00%;width:50.00%"] * 3  # target, picture, error
+    assert page.count("cyst &lt;2 mm") == 1
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["", ".4f", ".2f", ".2g"]))
