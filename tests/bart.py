@@ -12,13 +12,15 @@ from support import read_cfl, write_cfl
 class Bart:
     """BART's coil maps and reconstructions of one slice of k-space ``[coil, ny, nx]``, zero where nothing was measured.
 
-    ``maps`` are its ESPIRiT maps ``[coil, ny, nx]``, zero where its eigenvalue ``[ny, nx]`` is below 0.8.
+    ``maps`` are its ESPIRiT maps ``[coil, ny, nx]``, zero where its eigenvalue ``[ny, nx]`` is below ``crop``.
     """
 
-    def __init__(self, folder: Path, kspace: NDArray[np.complex64], lines: int = 24, threads: int = 2) -> None:
+    def __init__(
+        self, folder: Path, kspace: NDArray[np.complex64], lines: int = 24, threads: int = 2, crop: float = 0.8
+    ) -> None:
         self._folder, self._threads = folder, threads
         write_cfl(folder / "kspace", np.moveaxis(kspace, 0, -1)[None])  # 1 ny nx coil
-        self._run("ecalib", "-m", "1", "-r", str(lines), "kspace", "maps", "eigenvalue")
+        self._run("ecalib", "-m", "1", "-r", str(lines), "-c", str(crop), "kspace", "maps", "eigenvalue")
 
     @property
     def maps(self) -> NDArray[np.complex64]:
