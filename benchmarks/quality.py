@@ -433,7 +433,7 @@ def main() -> int:
         + f"- training: {len(manifest.training)} subjects, simulated coils, pictures of up to {config.largest} pixels "
         f"a side; split {manifest.sha256[:12]}; masks {', '.join(MASKS.kinds)} at {sorted(set(MASKS.accelerations))}; "
         "loss, optimizer, schedule and averaging alike for all\n"
-        "- protocol: fastMRI's rule, target RSS of all coils; BART's maps are cropped or not, whichever comes nearer to "
+        "- protocol: fastMRI's rule, target RSS of all coils; BART's maps are cropped or not, whichever is nearer to "
         "the target; its row is absent where it is not installed\n\n"
         + (ratios + beside_classical(rows) + of_the_backbone(rows) + "\n" if ratios else "")
         + f"## Held-out subjects ({len(TEST)}, {SLICES} slices each, {' and '.join(map(str, COILS))} simulated coils, "
@@ -450,8 +450,8 @@ def main() -> int:
         curve = " ".join(f"{point['ssim']:.3f}" for point in made["curve"]) if made else ""
         count, steps = (f"{made['parameters']:,}", str(made["steps"])) if made else ("", "")
         text += f"| {name} | {count} | {steps} | {curve} | {costs[name][0]:.2f} | {costs[name][1]:.0f} |\n"
-    text += "\nValidation slices of ours and of the peers are not the same: compare a curve with itself. The rate ends at 0, "
-    text += "which flattens every curve: flat says that this schedule is spent, not that more time would not help.\n"
+    text += "\nValidation slices of ours and of the peers are not the same: compare a curve with itself. The rate ends "
+    text += "at 0, which flattens every curve: flat means that this schedule is spent.\n"
     print(text)
     if options.write:
         RESULT.write_text(text)
