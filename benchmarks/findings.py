@@ -161,6 +161,8 @@ def main() -> None:
         name: judged(examples, answers, truths, spoken)
         for name, answers in {"model": said, "chance": drawn, "majority": commonest}.items()
     }
+    usual = majority(training, spoken)
+    alike = sum(tuple(each.statement for each in answer) == usual for answer in said)
     command = f"python benchmarks/findings.py DATA OUT --minutes {options.minutes:g} --examples {options.examples}"
     told = loaded.training
     text = (
@@ -170,6 +172,7 @@ def main() -> None:
         f"{told['metrics']['answer_loss']:.3f} ({told['metrics']['protocol']})\n"
         + f"- held out: {', '.join(manifest.validation)}; {seconds:.2f} s a slice to write\n\n"
         + table(rows)
+        + f"\nIn {alike} of {len(said)} slices the model gave the commonest answer of its training.\n"
         + f"\nIn brackets 95 %. Rule: {rows['model']['rule']}. False positives: slices without a lesion in which one "
         f"was found (Wilson). BLEU: {rows['model']['text']['bleu_signature']}; {rows['model']['text']['note']}. "
         f"{rows['model']['patients']} held-out subjects: intervals over so few say little. Simulated lesions are "
