@@ -236,6 +236,8 @@ def test_labelled_boxes_are_framed_in_their_own_slice_alone() -> None:
     frames = re.findall(r'<span class="mark labelled" style="([^"]*)">', page)
     assert frames == ["top:30.00%;left:30.00%;height:20.00%;width:50.00%"] * 3  # target, picture, error
     assert page.count("cyst &lt;2 mm") == 1
+    cut = worst_cases(Values(result), lambda row: (np.ones((20, 10)), {"nirvana": np.zeros((18, 10))}))
+    assert "top:27.78%;left:30.00%;height:22.22%;width:50.00%" in cut  # one row of the target is not shown
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["", ".4f", ".2f", ".2g"]))

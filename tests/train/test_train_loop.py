@@ -23,7 +23,7 @@ from nirvana_mri.train.index import read_index
 from nirvana_mri.train.logs import MAKERS, open_logs
 from nirvana_mri.train.loop import _step, portions, train
 from nirvana_mri.train.objective import make_objective
-from nirvana_mri.train.optimizer import codec_optimizers
+from nirvana_mri.train.optimizer import ADAM_SHARE, codec_optimizers
 from nirvana_mri.train.stages import trained_parameters
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.subjects import subjects_of
@@ -197,12 +197,16 @@ def test_a_step_is_the_mean_over_its_examples(config: TrainConfig) -> None:
     assert sorted(id(each) for group in groups for each in group) == sorted(map(id, examples))
     assert all(len(group) <= 2 and len({each.matrix for each in group}) == 1 for group in groups)
     losses = []
+    rates = set[float]()
     for chosen in (examples, *([each] for each in examples)):
         model = tiny_model()
         run = Run(model, codec_optimizers(trained_parameters(model, "joint"), "muon"), dict(codec_weights(model)))
         engine, parted = make_engine(config), replace(config, micro=2)
-        losses.append(_step(run, make_objective(config, model, engine.lowered), chosen, parted, engine)["loss"])
+        row = _step(run, make_objective(config, model, engine.lowered), chosen, parted, engine)
+        losses.append(row["loss"])
+        rates |= {group["lr"] / row["rate"] for optimizer in run.optimizers for group in optimizer.param_groups}
     assert losses[0] == pytest.approx(sum(losses[1:]) / 6, rel=1e-5)
+    assert sorted(rates) == pytest.approx([ADAM_SHARE, 1])
 
 
 def test_a_model_that_knows_only_names_is_doubted_by_name(
