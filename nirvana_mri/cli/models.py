@@ -79,6 +79,7 @@ def model_facts(loaded: LoadedModel) -> dict[str, Any]:
         "mask_recipe": recipe.pop("masks", {}),
         "recipe": recipe,
         "steps": training.get("steps"),
+        "begun_from": training.get("begun_from"),
         "metrics": training.get("metrics") or {},
         "notice": NOT_FOR_CLINICAL_USE,
     }
@@ -97,6 +98,9 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("masks", ", ".join(facts["mask_recipe"].get("kinds", ())) or "not stated"),
         ("steps", "not stated" if facts["steps"] is None else f"{facts['steps']:,}"),
     ]
+    if facts["begun_from"]:
+        before = facts["begun_from"]
+        rows.append(("begun from", f"sha256 {before['sha256'][:12]}, after {before['steps']:,} steps"))
     if metrics:
         scores = ", ".join(f"{name} {metrics[name]:.4f}" for name in metrics.keys() - {"step", "protocol"})
         rows.append(("held out", f"{scores} at step {metrics['step']:,} ({metrics['protocol']})"))

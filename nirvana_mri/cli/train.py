@@ -22,6 +22,10 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Whe
 StartOption = Annotated[
     str | None, typer.Option("--from", metavar="NAME|FILE", help="Begin with this model's weights.")
 ]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option("--backbone", help="pretrained, random, or none. [default: as --from has it, else pretrained]"),
+]
 HeldOutOption = Annotated[
     list[str] | None, typer.Option("--held-out", metavar="NAME", help="A subject kept for validation; repeat at will.")
 ]
@@ -83,7 +87,7 @@ def train(
         str, typer.Option("--preset", help=f"Size of the model: {', '.join(PRESETS)}.")
     ] = TrainConfig.preset,
     stage: Annotated[str, typer.Option("--stage", help=f"What learns: {', '.join(STAGES)}.")] = TrainConfig.stage,
-    backbone: Annotated[str, typer.Option("--backbone", help="pretrained, random, or none.")] = TrainConfig.backbone,
+    backbone: BackboneOption = None,
     backbone_file: BackboneFileOption = None,
     max_steps: Annotated[
         int, typer.Option("--max-steps", metavar="N", help="Steps in all, also with --resume.")

@@ -42,23 +42,26 @@ def conjugate_gradient(
 ) -> Tensor:
     """Solve ``system(x) = right`` for a Hermitian positive system by at most ``steps`` conjugate gradients.
 
-    Stops early, when ``tolerance`` is above zero, at a residual of that share of the right side's norm.
+    Stops early, when ``tolerance`` is above zero, at a residual of that share of the right side's norm. A residual
+    below rounding takes no further step: what is left of it is noise, and the gradient of a ratio of such noise is not
+    finite.
     """
     x = start
     residual = right - system(x)
     direction = residual
-    energy = _energy(residual)
-    goal = tolerance**2 * float(_energy(right)) if tolerance else 0.0
+    energy, wanted = _energy(residual), _energy(right)
+    goal = tolerance**2 * float(wanted) if tolerance else 0.0
+    rounding = torch.finfo(wanted.dtype).eps ** 2 * wanted.detach()
     for _ in range(steps):
         if tolerance and float(energy) <= goal:
             break
         pushed = system(direction)
         curvature = (direction.conj() * pushed).real.sum()
-        step = _ratio(energy, curvature)
+        step = _ratio(energy, curvature, energy <= rounding)
         x = x + step * direction
         residual = residual - step * pushed
         previous, energy = energy, _energy(residual)
-        direction = residual + _ratio(energy, previous) * direction
+        direction = residual + _ratio(energy, previous, previous <= rounding) * direction
     return x
 
 
@@ -66,9 +69,9 @@ def _energy(x: Tensor) -> Tensor:
     return torch.view_as_real(x).square().sum()
 
 
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """0 / 0 is 0: a solved system takes no further step."""
-    solved = denominator <= 0
+def _ratio(numerator: Tensor, denominator: Tensor, solved: Tensor) -> Tensor:
+    """0 where the system is solved, without a gradient."""
+    solved = solved | (denominator <= 0)
     return torch.where(
         solved, torch.zeros_like(numerator), numerator / torch.where(solved, torch.ones_like(denominator), denominator)
     )

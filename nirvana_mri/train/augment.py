@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from nirvana_mri.physics.ellipse import soft_ellipse
 from nirvana_mri.physics.fourier import fft2c, ifft2c
 
 SMALLEST = 112  # pixels a side
@@ -19,9 +20,9 @@ def vary_picture(
     """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
     ``largest``, or of ``matrix`` where that is given.
 
-    It is turned, flipped, recontrasted, shaded, sometimes crowned with a bright ring or strewn with sharp shapes, set
-    in a wider or tighter field of view, and at last low-passed to a smaller matrix by cutting its k-space, as a scanner
-    does: truncation ringing included.
+    It is turned, flipped, recontrasted, shaded, sometimes strewn with sharp shapes, blemished with faint spots or
+    crowned with a bright ring, set in a wider or tighter field of view, and at last low-passed to a smaller matrix by
+    cutting its k-space, as a scanner does: truncation ringing included.
     """
     turned = np.rot90(picture, int(draw.integers(4)) if draw.random() < 0.5 else 0)
     if draw.random() < 0.5:
@@ -30,6 +31,8 @@ def vary_picture(
     image = recontrast(image / image.max(), draw)
     if draw.random() < 0.35:
         image = strew(image, draw)
+    if draw.random() < 0.5:
+        image = blemish(image, draw)
     if draw.random() < 0.5:
         image = crown(image, draw)
     image = image * shading((image.shape[0], image.shape[1]), draw) * rim(image, draw)
@@ -98,6 +101,21 @@ def strew(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Ten
         shape = ((u / long) ** 2 + (v / short) ** 2 < 1) & inside
         image = torch.where(shape, image * float(draw.uniform(0.2, 1.9)) + float(draw.uniform(0, 0.15)), image)
     return image.clamp(0, 1.5)
+
+
+def blemish(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Float[Tensor, "ny nx"]:
+    """Small faint spots inside the object, as small lesions are: 3 to 50 % brighter or darker than what was there.
+
+    A model that has seldom seen such spots takes what speaks for them for noise, and lowers their contrast.
+    """
+    shape = (image.shape[0], image.shape[1])
+    inside = torch.nonzero(image > 0.1)
+    for _ in range(int(draw.integers(4, 25)) if len(inside) else 0):
+        row, column = (int(place) for place in inside[int(draw.integers(len(inside)))])
+        radii = np.exp(draw.uniform(np.log(1.2), np.log(6), 2))  # pixels, of which low_pass leaves two thirds or so
+        contrast = float(np.exp(draw.uniform(np.log(0.03), np.log(0.5)))) * (1 if draw.random() < 0.5 else -1)
+        image = image * (1 + contrast * soft_ellipse(shape, (row, column), (float(radii[0]), float(radii[1]))))
+    return image
 
 
 def turn(image: Float[Tensor, "ny nx"], draw: np.random.Generator) -> Complex[Tensor, "ny nx"]:

@@ -61,7 +61,9 @@ class TrainConfig:
     ``backbone pretrain`` leave it.
 
     ``passes``, ``trigger``, ``consistency`` and ``encoder_depth`` (0: the preset's) change the model, as ablations do;
-    of one that ``start_from`` names they stay as they are.
+    of one that ``start_from`` names they stay as they are. So does its language model, unless ``backbone`` or
+    ``backbone_file`` asks for another: then the codecs alone begin where they were. A new model's is the pretrained one
+    (None).
 
     Stage encoder learns words: from ``pairs``, a .jsonl of questions and answers, from ``annotations``, a .csv as
     fastMRI+ has it, and for slices that neither knows from measured facts.
@@ -79,7 +81,7 @@ class TrainConfig:
     out: Path
     preset: str = "nano"
     stage: str = "joint"
-    backbone: str = "pretrained"
+    backbone: str | None = None
     backbone_file: Path | None = None
     passes: int = 1
     trigger: bool = True

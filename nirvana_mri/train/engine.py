@@ -3,6 +3,7 @@
 """
 
 import logging
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.backbone.shards import cut_up
-from nirvana_mri.errors import MissingExtraError, UsageError
+from nirvana_mri.errors import DataError, MissingExtraError, UsageError
 from nirvana_mri.train.config import TrainConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_SPOILED = 20  # steps in a row without a finite gradient, before that is an error
 
 
 class Engine:
@@ -30,6 +32,7 @@ class Engine:
         self.dtype = DTYPES.get(config.precision)
         if config.precision == "fp16" and self.device.type != "cuda":
             raise UsageError("precision fp16 needs a CUDA GPU; choose bf16 or fp32")
+        self._spoiled = 0
         self._scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16")
 
     @property
@@ -57,11 +60,19 @@ class Engine:
         self._scaler.scale(loss).backward()
 
     def step(self, optimizers: list[torch.optim.Optimizer], clip: float) -> float:
-        """Move the weights by clipped gradients; the gradients' norm before."""
+        """Move the weights by clipped gradients; the gradients' norm before. Where that is not finite they stay.
+
+        Raises: DataError after too many such steps in a row.
+        """
         for optimizer in optimizers:
             self._scaler.unscale_(optimizer)
         norm = float(nn.utils.clip_grad_norm_(parameters_of(optimizers), clip))
-        for optimizer in optimizers:
+        self._spoiled = 0 if math.isfinite(norm) else self._spoiled + 1
+        if self._spoiled > MOST_SPOILED:
+            raise DataError(
+                f"no gradient was finite for {self._spoiled} steps; lower --lr, or begin with another model"
+            )
+        for optimizer in optimizers if not self._spoiled or self._scaler.is_enabled() else ():
             self._scaler.step(optimizer)
         self._scaler.update()
         return norm

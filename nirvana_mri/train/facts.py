@@ -13,10 +13,17 @@ from nirvana_mri.train.subjects import SIMULATED_COILS, Subject
 
 
 def training_facts(
-    config: TrainConfig, manifest: Manifest, training: list[Subject], taught: Mapping[str, str] | None = None
+    config: TrainConfig,
+    manifest: Manifest,
+    training: list[Subject],
+    taught: Mapping[str, str] | None = None,
+    begun_from: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """``taught`` names the vocabulary of findings that the encoder was trained to have said, if it was."""
+    """``taught`` names the vocabulary of findings that the encoder was trained to have said, if it was; ``begun_from``
+    is the model whose weights the run took up, if any.
+    """
     return {
+        **({} if begun_from is None else {"begun_from": dict(begun_from)}),
         **({} if taught is None else {"findings": dict(taught)}),
         "recipe": config.recipe(),
         "split": {side: list(names) for side, names in manifest.sides().items()},

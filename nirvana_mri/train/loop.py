@@ -31,7 +31,7 @@ from nirvana_mri.train.optimizer import codec_optimizers
 from nirvana_mri.train.outputs import BEST, INDEX, STATE, Outputs
 from nirvana_mri.train.pace import RECENT, Pace
 from nirvana_mri.train.stages import trained_parameters
-from nirvana_mri.train.start import initial_model, taught_findings
+from nirvana_mri.train.start import ancestry, initial_model, taught_findings
 from nirvana_mri.train.state import Run, codec_weights, resume
 from nirvana_mri.train.subjects import Subject, subjects_of
 from nirvana_mri.train.validation import count_of, validate, validation_examples
@@ -77,7 +77,8 @@ def train(
     optimizers = codec_optimizers(parameters, config.optimizer)
     run = Run(model, optimizers, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     run.frozen = frozen
-    facts = training_facts(config, manifest, data.training, taught_findings(config, data.answers, data.training))
+    taught = taught_findings(config, data.answers, data.training)
+    facts = training_facts(config, manifest, data.training, taught, ancestry(config))
     run.protocol = objective.protocol
     run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": frozen.sha256}
     if data.answers is not None:

@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -27,17 +28,28 @@ def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
     """
     torch.manual_seed(config.seed)
     if config.start_from is not None:
-        if config.backbone_file is not None:
-            raise UsageError(f"{config.start_from} brings its own language model; leave out --backbone-file or --from")
         loaded = load_model(config.start_from)
         _require_unseen(loaded, manifest)
-        return copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
+        if config.backbone is None and config.backbone_file is None:
+            return copy.deepcopy(loaded.model)  # a loaded model is shared; this one will change
+        model = _around(config, replace(loaded.model.config, backbone=config.backbone or "pretrained"))
+        model.encoder.load_state_dict(loaded.model.encoder.state_dict())
+        model.decoder.load_state_dict(loaded.model.decoder.state_dict())
+        return model
+    return _around(config, None)
+
+
+def _around(config: TrainConfig, found: NirvanaReconConfig | None) -> NirvanaRecon:
+    """New codecs, of the sizes ``found`` or the preset's, round the language model that the run asks for."""
     if config.backbone_file is not None:
-        if config.backbone != "pretrained":
+        if config.backbone not in (None, "pretrained"):
             raise UsageError(f"--backbone {config.backbone} and --backbone-file contradict each other; choose one")
         backbone = load_backbone(config.backbone_file, dtype=torch.float32)
-        return NirvanaRecon(_sizes(config, backbone.config), backbone, stored_tokenizer(config.backbone_file))
-    if config.preset == "base" and config.backbone == "pretrained":
+        found = _sizes(config, backbone.config) if found is None else replace(found, lm=backbone.config)
+        return NirvanaRecon(found, backbone, stored_tokenizer(config.backbone_file))
+    if found is not None:
+        return NirvanaRecon(found)
+    if config.preset == "base" and config.backbone in (None, "pretrained"):
         raise UsageError(
             "the language model of preset base does not come with the package; make a file of the published weights "
             "(nirvana-mri backbone import) and name it with --backbone-file, or draw weights with --backbone random"
@@ -63,7 +75,7 @@ def taught_findings(config: TrainConfig, answers: Answers | None, training: Sequ
 def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReconConfig:
     """The preset with what the run changes of it."""
     build = {"nano": NirvanaReconConfig.nano, "base": NirvanaReconConfig.base}[config.preset]
-    found = build(lm, backbone=config.backbone, passes=config.passes, trigger=config.trigger)
+    found = build(lm, backbone=config.backbone or "pretrained", passes=config.passes, trigger=config.trigger)
     if not config.consistency:
         found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
     if config.encoder_depth:
@@ -71,18 +83,38 @@ def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReco
     return found
 
 
+def ancestry(config: TrainConfig) -> dict[str, Any] | None:
+    """The model that the run began with, JSON-ready: its sha256, and the steps and subjects (name to fingerprint, null
+    where that is not known) that its weights, and those before them, have seen. None where nothing was trained before.
+    """
+    if config.start_from is None:
+        return None
+    loaded = load_model(config.start_from)
+    before = loaded.training.get("begun_from") or {"steps": 0}
+    steps = int(loaded.training.get("steps") or 0) + before["steps"]
+    return {"sha256": loaded.sha256, "steps": steps, "seen": seen_by(loaded)}
+
+
+def seen_by(loaded: LoadedModel) -> dict[str, str | None]:
+    """Whom a model was trained on, it or one that it began with: names to fingerprints, None where only names are
+    known.
+    """
+    training = loaded.training
+    own = training.get("manifest", {}).get("training") or dict.fromkeys(training.get("split", {}).get("training", ()))
+    return {**(training.get("begun_from") or {}).get("seen", {}), **own}
+
+
 def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:
     """DataError where the model to begin with was trained on what is to be held out now; a warning where all that is
     known of its training are names, and one of them is the same.
     """
-    told = loaded.training.get("manifest", {}).get("training", {})
+    seen = seen_by(loaded)
     for name, fingerprint in manifest.validation.items():
-        if fingerprint in told.values():
+        if fingerprint in seen.values():
             raise DataError(
                 f"{loaded.name} was trained on {name}, which would be held out now; hold out others, or begin anew"
             )
-    named = set(loaded.training.get("split", {}).get("training", ())) if not told else set()
-    for name in sorted(named & manifest.validation.keys()):
-        logging.getLogger(__name__).warning(
-            "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
-        )
+        if name in seen and seen[name] is None:
+            logging.getLogger(__name__).warning(
+                "%s was trained on a file named %s, which is held out now: its scores may flatter", loaded.name, name
+            )

@@ -70,7 +70,7 @@ class Subject:
         image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest, matrix)
         image, inserted = insert_lesions(image, draw) if lesions else (image, ())
         coils = int(draw.choice(SIMULATED_COILS))
-        noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.035))))
+        noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.05))))
         settings = Simulation(coils, noise, float(draw.uniform(0, 6)), int(draw.integers(2**31)))
         peak = float(image.abs().max()) if inserted else 1.0
         kspace = simulate_slice(image, settings, index=int(draw.integers(8)), slices=8, peak=peak).numpy()

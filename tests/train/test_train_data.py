@@ -12,7 +12,7 @@ from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.physics.fourier import fft2c
 from nirvana_mri.recon.hybrid import hybrid_slice, prepare_hybrid
 from nirvana_mri.train import MaskRecipe, TrainConfig
-from nirvana_mri.train.augment import vary_picture
+from nirvana_mri.train.augment import blemish, vary_picture
 from nirvana_mri.train.data import PLANAR, Examples, draw_mask, draw_rows
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loss import image_loss, ssim
@@ -140,6 +140,19 @@ def test_varied_pictures_are_even_bounded_and_various() -> None:
         assert float(picture.abs().max()) == pytest.approx(1)
         sizes.add(tuple(picture.shape))
     assert len(sizes) > 6
+
+
+def test_blemishes_are_small_faint_and_inside() -> None:
+    image = torch.from_numpy(head(200, 180)[0])
+    ratios = []
+    for seed in range(6):
+        ratio = (blemish(image, np.random.default_rng(seed)) / image.clamp_min(1e-9))[image > 0.1]
+        assert torch.equal(blemish(image, np.random.default_rng(seed))[image == 0], image[image == 0])
+        assert 0.2 < float(ratio.min()) < 0.99 < 1.01 < float(ratio.max()) < 3  # both ways, also where spots overlap
+        ratios.append(float(((ratio - 1).abs() > 0.015).float().mean()))
+    assert 0 < min(ratios) < max(ratios) < 0.15  # of the object
+    nothing = torch.zeros(8, 8)
+    assert torch.equal(blemish(nothing, np.random.default_rng(0)), nothing)
 
 
 @pytest.mark.parametrize("matrix", [(112, 130), (40, 200)])

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import tiny_model, tiny_scan
+from typer.testing import CliRunner
 
 import nirvana_mri as nm
+from nirvana_mri.cli.app import app
 from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.language.optimizer import schedule
 from nirvana_mri.recon.checkpoint import save_checkpoint
 from nirvana_mri.train import TrainConfig
+from nirvana_mri.train import engine as engine_module
 from nirvana_mri.train.data import Examples
-from nirvana_mri.train.engine import make_engine
+from nirvana_mri.train.engine import Engine, make_engine
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.logs import MAKERS, open_logs
 from nirvana_mri.train.loop import _step, portions, train
@@ -219,6 +223,50 @@ def test_a_model_that_knows_only_names_is_doubted_by_name(
     assert "flatter" not in caplog.text
     train(replace(old, held_out=("a",), out=tmp_path / "two"))
     assert "old was trained on a file named a" in caplog.text
+
+
+def test_models_tell_whose_weights_they_took_up(config: TrainConfig, tmp_path: Path) -> None:
+    """Through two runs, so that nobody is held out whom an ancestor saw."""
+    first = train(replace(config, held_out=("a",)))
+    second = replace(config, held_out=("a",), start_from=str(first), max_steps=2, out=tmp_path / "second")
+    train(second)
+    train(replace(second, max_steps=3, resume=True))
+    last = second.out / "last.safetensors"
+    told = nm.load_model(last).training["begun_from"]
+    assert told["sha256"] == nm.load_model(first).sha256
+    assert (told["steps"], set(told["seen"])) == (nm.load_model(first).training["steps"], {"b", "c"})
+
+    shown = CliRunner().invoke(app, ["models", "info", str(last)])
+    assert f"sha256 {told['sha256'][:12]}, after {told['steps']} steps" in shown.output
+    manifest = tmp_path / "split.json"
+    manifest.write_text('{"training": ["a"], "validation": [], "test": ["b"]}')
+    third = replace(config, start_from=str(last), manifest=manifest, held_out=(), out=tmp_path / "third", max_steps=1)
+    train(third)
+    with pytest.raises(DataError, match="was trained on c"):
+        train(replace(config, held_out=("c",), start_from=str(third.out / "last.safetensors"), out=tmp_path / "fourth"))
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = load_file(Path(str(config.start_from)))["decoder.reduce.weight"]
+    backward = Engine.backward
+    spoiled = {2, 3}
+    calls = []
+
+    def spoil(engine: Engine, loss: torch.Tensor) -> None:
+        calls.append(1)
+        backward(engine, loss * float("nan") if len(calls) in spoiled else loss)
+
+    monkeypatch.setattr(Engine, "backward", spoil)
+    train(replace(config, max_steps=4))
+    norms = [float(row["gradient_norm"]) for row in _rows(config.out)]
+    assert [math.isfinite(norm) for norm in norms] == [True, False, False, True]
+    moved = load_file(config.out / "last.safetensors")["decoder.reduce.weight"]
+    assert torch.isfinite(moved).all()
+    assert not torch.equal(moved, start)
+    spoiled.update(range(100))
+    monkeypatch.setattr(engine_module, "MOST_SPOILED", 2)
+    with pytest.raises(DataError, match="no gradient was finite for 3 steps"):
+        train(replace(config, out=config.out.parent / "ruined"))
 
 
 def test_a_run_that_gets_no_better_ends_early(config: TrainConfig) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from language_support import tiny_language_config, tiny_language_model, tiny_tokenizer
 from safetensors import safe_open
-from tiny import tiny_scan
+from tiny import tiny_model, tiny_scan
 
 from nirvana_mri.backbone import BackboneConfig, load_backbone, save_backbone
 from nirvana_mri.errors import CheckpointError, UsageError
 from nirvana_mri.recon import frozen
-from nirvana_mri.recon.checkpoint import load_model
+from nirvana_mri.recon.checkpoint import backbone_sha256, load_model, save_checkpoint
 from nirvana_mri.recon.frozen import BESIDE
 from nirvana_mri.recon.model import NirvanaReconConfig
 from nirvana_mri.train import TrainConfig
@@ -61,12 +61,36 @@ def test_base_says_what_it_lacks(config: TrainConfig, monkeypatch: pytest.Monkey
     assert drawn.config == NirvanaReconConfig.base(tiny_language_config(), backbone="random")
     for changes, says in (
         ({"backbone": "random"}, "--backbone random and --backbone-file contradict"),
-        ({"start_from": "nano"}, "nano brings its own language model"),
+        ({"start_from": "nano"}, "the encoder speaks to width 256, the backbone has 32"),
     ):
         with pytest.raises(UsageError, match=says):
             begun(replace(config, **changes))
     with pytest.raises(UsageError, match="preset is 'huge'; expected one of nano, base"):
         replace(config, preset="huge")
+
+
+def test_codecs_can_go_on_round_another_language_model(config: TrainConfig, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(tiny_model(backbone="none"), start, covers={}, training={})
+    before = load_model(start).model
+    kept = begun(replace(config, start_from=str(start), backbone_file=None))
+    read = begun(replace(config, start_from=str(start)))
+    drawn = begun(replace(config, start_from=str(start), backbone_file=None, backbone="random"))
+    assert [model.config.backbone for model in (kept, read, drawn)] == ["none", "pretrained", "random"]
+    assert kept.backbone is None
+    assert backbone_sha256(read) == backbone_sha256(drawn_from(config))
+    assert backbone_sha256(drawn) not in ("none", backbone_sha256(read))
+    for model in (kept, read, drawn):
+        assert model.config.decoder == before.config.decoder
+        for part in ("encoder", "decoder"):
+            old, new = (getattr(each, part).state_dict() for each in (before, model))
+            assert all(torch.equal(old[name], new[name]) for name in old)
+            one, two = (list(getattr(each, part).parameters()) for each in (before, model))
+            assert all(a is not b for a, b in zip(one, two, strict=True))
+
+
+def drawn_from(config: TrainConfig):
+    return begun(replace(config, start_from=None))
 
 
 def test_a_large_backbone_is_written_once_beside_the_models(
