@@ -26,6 +26,9 @@ def ablate(
     manifest: Annotated[
         Path | None, typer.Option("--manifest", metavar="FILE", help="A split that was written down.")
     ] = None,
+    together: Annotated[
+        int, typer.Option("--together", metavar="N", help="Runs side by side, each with its share of the cores.")
+    ] = 1,
     workers: Annotated[int, typer.Option("--workers", help="Processes that make examples.")] = TrainConfig.workers,
 ) -> None:
     """Train the model again with one part changed at a time, and say what each brings.
@@ -56,6 +59,6 @@ def ablate(
             shown = name
             bar(step, total)
 
-        found = run(config, tuple(arm or ARMS), seeds, show)
+        found = run(config, tuple(arm or ARMS), seeds, show, together)
     say((out / "ablation.md").read_text(encoding="utf-8").rstrip())
     say(f"wrote {out / 'ablation.json'} ({len(found['arms'])} arms) and {out / 'memory.html'}")

@@ -2,8 +2,11 @@
 
 import json
 import math
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,15 +65,20 @@ ARMS: dict[str, Arm] = {
 Progress = Callable[[str, int, int], None]
 
 
-def ablate(base: TrainConfig, names: Sequence[str], seeds: int, progress: Progress | None = None) -> dict[str, Any]:
+def ablate(
+    base: TrainConfig, names: Sequence[str], seeds: int, progress: Progress | None = None, together: int = 1
+) -> dict[str, Any]:
     """Train and score each arm with each seed; the table as JSON-ready values, also in ``base.out``.
 
     Every arm sees the same slices in the same order for the same number of steps, and is scored on slices of the
-    held-out subjects that do not depend on it. Runs that are finished are not repeated, unfinished ones go on. Leaves
-    ablation.json, ablation.md, memory.html (what the memory does with a held-out scan) and a folder a run.
+    held-out subjects that do not depend on it. Runs that are finished are not repeated, unfinished ones go on;
+    ``together`` of them run side by side, each in a process with its share of the cores. Leaves ablation.json,
+    ablation.md, memory.html (what the memory does with a held-out scan) and a folder a run.
 
     Raises: UsageError for an unknown arm, DataError where nobody can be held out.
     """
+    if together < 1:
+        raise UsageError(f"together is {together}; expected at least 1 run at a time")
     unknown = [name for name in names if name not in ARMS]
     if unknown:
         raise UsageError(f"arm is {unknown[0]!r}; expected among {', '.join(ARMS)}")
@@ -79,10 +87,11 @@ def ablate(base: TrainConfig, names: Sequence[str], seeds: int, progress: Progre
     manifest = _manifest(base, index)
     manifest.write(base.out / SPLIT)
     tests = scored_examples(base, subjects_of(index, manifest.validation))
-    rows = []
-    for seed in range(seeds):
-        for name in names:
-            rows.append(_run(base, name, seed, tests, progress))
+    runs = [(name, seed) for seed in range(seeds) for name in names]
+    if together > 1:
+        rows = _side_by_side(base, manifest, runs, together, progress)
+    else:
+        rows = [_run(base, name, seed, tests, progress) for name, seed in runs]
     found = _table(base, names, rows, seeds, manifest)
     found["memory"] = _memory(base, tests[0])
     with atomic_path(base.out / "ablation.json") as temporary:
@@ -140,6 +149,30 @@ def _run(base: TrainConfig, name: str, seed: int, tests: list[Example], progress
     with atomic_path(done) as temporary:
         temporary.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def _side_by_side(
+    base: TrainConfig, manifest: Manifest, runs: list[tuple[str, int]], together: int, progress: Progress | None
+) -> list[dict[str, Any]]:
+    """What the runs leave, in their order. The first failure ends it, after the runs that have begun."""
+    shared = replace(base, threads=max(1, (os.cpu_count() or 1) // together))
+    with ProcessPoolExecutor(together, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(_alone, shared, manifest, name, seed) for name, seed in runs]
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                if progress is not None:
+                    progress("arms", done, len(runs))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [future.result() for future in waiting]
+
+
+def _alone(base: TrainConfig, manifest: Manifest, name: str, seed: int) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    torch.set_num_threads(base.threads)
+    index = read_index(base.data, base.index or base.out / INDEX, base.skip_bad)
+    return _run(base, name, seed, scored_examples(base, subjects_of(index, manifest.validation)), None)
 
 
 def _train(base: TrainConfig, name: str, seed: int, out: Path, progress: Progress | None) -> Path:

@@ -1,6 +1,7 @@
 """Ablations: one thing changed at a time, the same slices for all, paired differences, and a table that says so."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,24 @@ def test_finished_runs_are_not_repeated(base: TrainConfig, monkeypatch: pytest.M
     assert [arm["arm"] for arm in first["arms"]] == ["full", "none"]
     monkeypatch.setattr(ablation, "train", lambda *_: pytest.fail("trained again"))
     assert ablate(base, ("none",), 1) == first
+
+
+def test_runs_side_by_side_give_what_they_give_in_turn(base: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads stand in for the processes, which would not know of the tiny models."""
+    monkeypatch.setattr(ablation, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(ablation.torch, "set_num_threads", lambda _: None)
+    seen: list[tuple[int, int]] = []
+    beside = ablate(replace(base, out=base.out / "two"), ("none",), 2, lambda _, *done: seen.append(done), together=2)
+    assert seen[-1] == (4, 4)
+    in_turn = ablate(base, ("none",), 2)
+    for one, two in zip(in_turn["arms"], beside["arms"], strict=True):
+        assert one["ssim"] == pytest.approx(two["ssim"], rel=1e-6)
+        assert one["parameters"] == two["parameters"]
+    with pytest.raises(UsageError, match="together is 0"):
+        ablate(base, ("none",), 1, together=0)
+    monkeypatch.setattr(ablation, "_train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        ablate(replace(base, out=base.out / "three"), ("none",), 1, together=2)
 
 
 def test_arms_see_the_same_examples(base: TrainConfig) -> None:
