@@ -15,23 +15,28 @@ SHARPEST = 0.95  # most of a picture's k-space, a side, that is kept
 
 
 def vary_picture(
-    picture: np.ndarray, draw: np.random.Generator, largest: int, matrix: tuple[int, int] | None = None
+    picture: np.ndarray,
+    draw: np.random.Generator,
+    largest: int,
+    matrix: tuple[int, int] | None = None,
+    spots: bool = True,
 ) -> Complex[Tensor, "my mx"]:
     """A varied copy of a magnitude picture, of order one, as complex64 ``[ny nx]`` with even sides of at most
     ``largest``, or of ``matrix`` where that is given.
 
     It is turned, flipped, recontrasted, shaded, sometimes strewn with sharp shapes, blemished with faint spots or
     crowned with a bright ring, set in a wider or tighter field of view, and at last low-passed to a smaller matrix by
-    cutting its k-space, as a scanner does: truncation ringing included.
+    cutting its k-space, as a scanner does: truncation ringing included. Without ``spots`` nothing is put into the
+    object that could be taken for a lesion.
     """
     turned = np.rot90(picture, int(draw.integers(4)) if draw.random() < 0.5 else 0)
     if draw.random() < 0.5:
         turned = np.flip(turned, int(draw.integers(2)))
     image = torch.from_numpy(np.ascontiguousarray(turned, dtype=np.float32))
     image = recontrast(image / image.max(), draw)
-    if draw.random() < 0.35:
+    if draw.random() < 0.35 and spots:
         image = strew(image, draw)
-    if draw.random() < 0.5:
+    if draw.random() < 0.5 and spots:
         image = blemish(image, draw)
     if draw.random() < 0.5:
         image = crown(image, draw)

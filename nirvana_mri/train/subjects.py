@@ -67,7 +67,8 @@ class Subject:
         if self.entry.is_scan:
             scan = _scan(self.path)
             return self.slice(int(draw.integers(scan.shape[0])))
-        image = vary_picture(pick_slice(_pictures(self.path), self.entry.isotropic, draw), draw, largest, matrix)
+        picture = pick_slice(_pictures(self.path), self.entry.isotropic, draw)
+        image = vary_picture(picture, draw, largest, matrix, spots=not lesions)
         image, inserted = insert_lesions(image, draw) if lesions else (image, ())
         coils = int(draw.choice(SIMULATED_COILS))
         noise = float(np.exp(draw.uniform(np.log(0.002), np.log(0.05))))

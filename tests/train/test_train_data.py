@@ -11,7 +11,7 @@ from tiny import head, tiny_scan
 from nirvana_mri.errors import ScanError, UsageError
 from nirvana_mri.physics.fourier import fft2c
 from nirvana_mri.recon.hybrid import hybrid_slice, prepare_hybrid
-from nirvana_mri.train import MaskRecipe, TrainConfig
+from nirvana_mri.train import MaskRecipe, TrainConfig, augment
 from nirvana_mri.train.augment import blemish, vary_picture
 from nirvana_mri.train.data import PLANAR, Examples, draw_mask, draw_rows
 from nirvana_mri.train.index import read_index
@@ -153,6 +153,19 @@ def test_blemishes_are_small_faint_and_inside() -> None:
     assert 0 < min(ratios) < max(ratios) < 0.15  # of the object
     nothing = torch.zeros(8, 8)
     assert torch.equal(blemish(nothing, np.random.default_rng(0)), nothing)
+
+
+def test_where_lesions_are_told_nothing_else_looks_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes that are not spoken of would be lesions that the answer denies."""
+    seen = []
+    for name in ("strew", "blemish"):
+        monkeypatch.setattr(augment, name, lambda image, draw, name=name: seen.append(name) or image)
+    for seed in range(12):
+        vary_picture(head(150, 120)[0], np.random.default_rng(seed), 160, spots=False)
+    assert not seen
+    for seed in range(12):
+        vary_picture(head(150, 120)[0], np.random.default_rng(seed), 160)
+    assert set(seen) == {"strew", "blemish"}
 
 
 @pytest.mark.parametrize("matrix", [(112, 130), (40, 200)])
