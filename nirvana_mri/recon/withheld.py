@@ -18,7 +18,7 @@ SHARE = 0.1  # of the lines (samples) outside the calibration centre that are wi
 FEWEST = 2  # lines withheld, at least
 LEAST_LINES = 4  # outside the calibration centre, below which none can be spared
 NOISE_LIKE, CONSISTENT, HIGH = 1.2, 2.0, 4.0  # times the noise; where they come from: benchmarks/results/trust.md
-EXPLAINED = 0.5  # share of the signal on withheld lines that a consistent prediction gets right, above NOISE_LIKE
+EXPLAINED = 0.5  # share of the signal on withheld lines that a consistent prediction gets right
 Solver = Callable[[SliceProblem], Tensor]
 
 
@@ -70,11 +70,11 @@ class Miss:
 
 
 def badge_of(value: float, explained: float | None) -> str:
-    """``consistent``: near the noise, or at most twice it with half of the signal predicted. ``high``: beyond four
-    times the noise, or a prediction worse than none. Else ``elevated``.
+    """``consistent``: at most twice the noise, with half of the signal predicted or hardly any to predict. ``high``:
+    beyond four times the noise, or a prediction worse than none. Else ``elevated``.
     """
     share = 1.0 if explained is None else explained
-    if value <= NOISE_LIKE or (value <= CONSISTENT and share >= EXPLAINED):
+    if value <= CONSISTENT and share >= EXPLAINED:
         return "consistent"
     return "high" if value > HIGH or share < 0 else "elevated"
 

@@ -118,8 +118,8 @@ def test_neither_number_knows_the_scale_of_the_scan(scale: float) -> None:
 
 
 def test_badges() -> None:
-    assert badge_of(1.1, None) == badge_of(1.1, 0.1) == badge_of(1.9, 0.6) == "consistent"
-    assert badge_of(1.9, 0.3) == badge_of(2.5, 0.9) == "elevated"
+    assert badge_of(1.1, None) == badge_of(1.1, 0.6) == badge_of(1.9, 0.6) == "consistent"
+    assert badge_of(1.1, 0.4) == badge_of(1.9, 0.3) == badge_of(2.5, 0.9) == "elevated"
     assert badge_of(4.1, 0.9) == badge_of(1.5, -0.1) == "high"
     assert explained_share(1.0, 3.0) == 1
     assert explained_share(3.0, 3.0) == 0
