@@ -43,8 +43,10 @@ def test_a_preempted_job_goes_on_where_it_was(config: TrainConfig, tmp_path: Pat
         _wait(lambda: state.stat().st_mtime_ns > before and _steps(config.out)[-1] > reached)
         _wait((config.out / "last.safetensors").exists)  # the first process may have stopped between state and model
     finally:
+        family = [controller, *controller.children(recursive=True)]
         controller.send_signal(signal.SIGINT)
-        controller.wait(30)
+        for process in psutil.wait_procs(family, 60)[1]:  # none outlives the test, whatever went wrong
+            process.kill()
     steps = _steps(config.out)
     assert steps == list(range(1, len(steps) + 1))
     assert load_model(config.out / "last.safetensors").training["steps"] >= 2
