@@ -160,7 +160,11 @@ def test_references_that_cannot_be_used(tmp_path: Path) -> None:
 def test_values_outside_the_standard_are_left_out_without_a_word(tmp_path: Path) -> None:
     path = source(tmp_path) / "00001.dcm"
     content = path.read_bytes()
-    content = content.replace(b"KNEE", b"KN\xcaE").replace(b"DS\x04\x00900 ", b"DS\x04\x009e99").replace(b"19330303", b"CANARY!!")
+    content = (
+        content.replace(b"KNEE", b"KN\xcaE")
+        .replace(b"DS\x04\x00900 ", b"DS\x04\x009e99")
+        .replace(b"19330303", b"CANARY!!")
+    )
     content = content.replace(b"\x18\x00\x91\x00IS\x02\x001 ", b"\x18\x00\x91\x00IS\x02\x001.")  # pydicom warns
     path.write_bytes(content)
     with warnings.catch_warnings(record=True) as said:
