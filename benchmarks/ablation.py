@@ -23,7 +23,7 @@ SHOWN = ("gradient_linear", "gradient_ln", "update_norm", "fast_norm")
 def memory_table(record: Mapping[str, Any]) -> str:
     """Mean and largest norm over the first tokens of what the Trigger learns from and changes, by layer."""
     lines = [f"| layer | {' | '.join(SHOWN)} |", f"|---|{'---|' * len(SHOWN)}"]
-    for layer in record["layers"]:
+    for layer in record["per_layer"]:
         cells = (f"{layer[name]['mean']:.3g} ({layer[name]['max']:.3g})" for name in SHOWN)
         lines.append(f"| {layer['layer']} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -57,6 +57,7 @@ def main() -> None:
             *table,
             "\nThe Trigger on a held-out slice (arm full), at most 100 tokens: mean norm over them, and the largest.\n",
             memory_table(found["memory"]),
+            "\nTimes were taken with runs side by side and other work beside them: they do not compare arms.",
             "",
         )
     )

@@ -240,7 +240,7 @@ def _table(
         "protocol": PROTOCOL,
         "toolkit_version": __version__,
         "notice": "not for clinical use",
-        "sentence": _sentence(arms),
+        "sentence": _sentence(arms, seeds),
     }
 
 
@@ -257,7 +257,7 @@ def interval(differences: np.ndarray, subjects: Sequence[str]) -> list[float]:
     return [float(value) for value in np.quantile(means, [0.025, 0.975])]
 
 
-def _sentence(arms: Sequence[dict[str, Any]]) -> str:
+def _sentence(arms: Sequence[dict[str, Any]], seeds: int) -> str:
     """What the language backbone contributes, as far as the table shows it."""
     by = {arm["arm"]: arm for arm in arms}
     said = []
@@ -268,7 +268,10 @@ def _sentence(arms: Sequence[dict[str, Any]]) -> str:
         gain = -by[name]["psnr_difference"]
         verdict = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
         said.append(f"{verdict} {what} ({gain:+.2f} dB PSNR, 95 % interval {low:+.2f} to {high:+.2f})")
-    return f"The model with the pretrained backbone is {' and '.join(said)}." if said else ""
+    if not said:
+        return ""
+    once = " Each arm was trained once: what another seed would change is in no interval." if seeds == 1 else ""
+    return f"The model with the pretrained backbone is {' and '.join(said)}.{once}"
 
 
 def _memory(base: TrainConfig, example: Example) -> dict[str, Any]:
@@ -287,7 +290,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     """The table for people; its title says the scale."""
     lines = [
         f"# Ablations: {found['steps']:,} steps an arm, pictures of at most {found['largest']} pixels a side, "
-        f"{found['seeds']} seeds",
+        f"{found['seeds']} {'seed' if found['seeds'] == 1 else 'seeds'}",
         "",
         f"{found['slices']} slices of {found['subjects']} held-out subjects; {found['protocol']}. Differences to "
         f"`{REFERENCE}` are paired, with 95 % bootstrap intervals over subjects and seeds. Split "

@@ -13,6 +13,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
 PRESETS = ("nano", "base")
 RATES = {"muon": 2e-3, "adamw": 5e-4}
+BACKBONES = ("pretrained", "random", "none")
 LOGS = ("tensorboard", "wandb", "mlflow", "none")
 PLACES = (  # what a run may change when it goes on
     *("data", "out", "index", "cache", "manifest", "pairs", "annotations", "skip_bad", "start_from", "resume"),
@@ -134,6 +135,8 @@ class TrainConfig:
         for name, known in choices:
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        if self.backbone not in (None, *BACKBONES):
+            raise UsageError(f"backbone is {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
         for name in ("micro", "patience"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected 0 or more")

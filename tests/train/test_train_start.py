@@ -67,6 +67,8 @@ def test_base_says_what_it_lacks(config: TrainConfig, monkeypatch: pytest.Monkey
             begun(replace(config, **changes))
     with pytest.raises(UsageError, match="preset is 'huge'; expected one of nano, base"):
         replace(config, preset="huge")
+    with pytest.raises(UsageError, match="backbone is 'huge'; expected one of pretrained, random, none"):
+        replace(config, backbone="huge")
 
 
 def test_codecs_can_go_on_round_another_language_model(config: TrainConfig, tmp_path: Path) -> None:
