@@ -126,12 +126,16 @@ class TrainConfig:
     masks: MaskRecipe = field(default_factory=MaskRecipe)
 
     def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise UsageError(f"stage is {self.stage!r}; expected one of {', '.join(STAGES)}")
         for name in ("max_steps", "batch", "devices", "rows", "largest", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
-        choices = (("preset", PRESETS), ("precision", PRECISIONS), ("parallel", PARALLEL), ("optimizer", (*RATES,)))
+        choices = (
+            ("stage", STAGES),
+            ("preset", PRESETS),
+            ("precision", PRECISIONS),
+            ("parallel", PARALLEL),
+            ("optimizer", (*RATES,)),
+        )
         for name, known in choices:
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
