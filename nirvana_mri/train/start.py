@@ -101,7 +101,11 @@ def seen_by(loaded: LoadedModel) -> dict[str, str | None]:
     """
     training = loaded.training
     own = training.get("manifest", {}).get("training") or dict.fromkeys(training.get("split", {}).get("training", ()))
-    return {**(training.get("begun_from") or {}).get("seen", {}), **own}
+    seen: dict[str, str | None] = dict(own)
+    for name, fingerprint in (training.get("begun_from") or {}).get("seen", {}).items():
+        taken = fingerprint is not None and seen.get(name, fingerprint) != fingerprint  # another file of that name
+        seen[f"{name} ({fingerprint[:8]})" if taken else name] = fingerprint
+    return seen
 
 
 def _require_unseen(loaded: LoadedModel, manifest: Manifest) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -166,6 +167,21 @@ def test_where_lesions_are_told_nothing_else_looks_like_one(monkeypatch: pytest.
     for seed in range(12):
         vary_picture(head(150, 120)[0], np.random.default_rng(seed), 160)
     assert set(seen) == {"strew", "blemish"}
+
+
+def test_subjects_ask_for_no_spots_where_lesions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", head(130, 120, 2))
+    asked: list[bool] = []
+
+    def spy(*given: Any, spots: bool = True) -> torch.Tensor:
+        asked.append(spots)
+        return vary_picture(*given, spots=spots)
+
+    monkeypatch.setattr("nirvana_mri.train.subjects.vary_picture", spy)
+    (subject,) = subjects_of(read_index(tmp_path), ["a"])
+    for lesions in (True, False):
+        subject.measure(np.random.default_rng(0), 128, lesions=lesions)
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize("matrix", [(112, 130), (40, 200)])

@@ -20,7 +20,7 @@ from nirvana_mri.train import TrainConfig
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.manifest import split
-from nirvana_mri.train.start import initial_model
+from nirvana_mri.train.start import initial_model, seen_by
 
 
 @pytest.fixture
@@ -89,6 +89,13 @@ def test_codecs_can_go_on_round_another_language_model(config: TrainConfig, tmp_
             assert all(torch.equal(old[name], new[name]) for name in old)
             one, two = (list(getattr(each, part).parameters()) for each in (before, model))
             assert all(a is not b for a, b in zip(one, two, strict=True))
+
+
+def test_ancestors_keep_whom_they_saw_under_a_name_that_another_file_took(tmp_path: Path) -> None:
+    begun_from = {"seen": {"a": "f1" * 8, "b": "f2" * 8}}
+    training = {"manifest": {"training": {"a": "f3" * 8}}, "begun_from": begun_from}
+    save_checkpoint(tiny_model(), tmp_path / "model.safetensors", covers={}, training=training)
+    assert set(seen_by(load_model(tmp_path / "model.safetensors")).values()) == {"f1" * 8, "f2" * 8, "f3" * 8}
 
 
 def drawn_from(config: TrainConfig):
