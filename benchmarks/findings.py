@@ -1,6 +1,7 @@
 """Draft findings of simulated lesions: stage encoder for some minutes, then scores on held-out subjects.
 
-python benchmarks/findings.py DATA OUT [--held-out NAME ...] [--minutes 60] [--examples 200] [--from MODEL] [--write]
+python benchmarks/findings.py DATA OUT [--held-out NAME ...] [--minutes 60] [--examples 200] [--from MODEL] [--lr RATE]
+    [--write]
 
 DATA is a folder of pictures (.nii.gz, .npy). Lesions of known place are put into slices of them, in training and in the
 test; four in ten slices have none. Every held-out slice counts as a scan of its own, by its subject. Beside the model
@@ -131,12 +132,15 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=200, help="held-out slices")
     parser.add_argument("--largest", type=int, default=256, help="pixels a side")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make examples")
     parser.add_argument("--from", dest="start", help="begin with this model")
+    parser.add_argument("--lr", type=float, help="highest learning rate")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results/findings.md")
     options = parser.parse_args()
     config = TrainConfig(
         options.data, options.out, stage="encoder", held_out=tuple(options.held_out), batch=options.batch,
-        largest=options.largest, logs=("none",), start_from=options.start,
+        largest=options.largest, logs=("none",), start_from=options.start, learning_rate=options.lr,
+        workers=options.workers,
     )  # fmt: skip
     train_for(config, options.minutes)
     loaded = load_model(options.out / BEST)
@@ -164,10 +168,12 @@ def main() -> None:
     usual = majority(training, spoken)
     alike = sum(tuple(each.statement for each in answer) == usual for answer in said)
     command = f"python benchmarks/findings.py DATA OUT --minutes {options.minutes:g} --examples {options.examples}"
+    command += f" --largest {options.largest} --batch {options.batch} --workers {options.workers}"
+    command += f" --lr {config.rate:g}" + ("" if options.start is None else f" --from {options.start}")
     told = loaded.training
     text = (
         "# Draft findings of simulated lesions\n\n"
-        + heading(f"{command} --largest {options.largest} --batch {options.batch} --write", config.seed)
+        + heading(f"{command} --write", config.seed)
         + f"- model: sha256 {loaded.sha256[:12]}, {told['steps']} steps; held-out loss "
         f"{told['metrics']['answer_loss']:.3f} ({told['metrics']['protocol']})\n"
         + f"- held out: {', '.join(manifest.validation)}; {seconds:.2f} s a slice to write\n\n"

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
-from nirvana_mri.codecs.vit import VisionTransformer
+from nirvana_mri.codecs.label_map import LabelMap, Speaker
+from nirvana_mri.codecs.vit import STEMS, VisionTransformer
 from nirvana_mri.errors import UsageError
 
 DECADES = 6.0  # of k-space magnitude below its peak that the encoder can see
@@ -14,43 +15,89 @@ DECADES = 6.0  # of k-space magnitude below its peak that the encoder can see
 
 @dataclass(frozen=True)
 class KSpaceEncoderConfig:
-    """Sizes of the encoder; ``backbone_width`` is the width of the language model it speaks to."""
+    """Sizes of the encoder; ``backbone_width`` is the width of the language model it speaks to.
+
+    ``stem`` says how patches become vectors (``codecs.vit``). An encoder of ``labels`` looks for each of them in
+    ``cells`` x ``cells`` parts of the picture, and tells of them in ``told`` tokens.
+    """
 
     backbone_width: int
     patch: int = 16
     width: int = 128
     depth: int = 4
     heads: int = 4
+    stem: str = "linear"
+    labels: int = 0
+    cells: int = 16
+    told: int = 8
 
     def __post_init__(self) -> None:
         if self.width % (4 * self.heads):
             raise UsageError(f"encoder width {self.width}; expected a multiple of 4 x {self.heads} heads")
+        if self.stem not in STEMS:
+            raise UsageError(f"encoder stem {self.stem!r}; expected one of {', '.join(STEMS)}")
+        if self.stem == "convolutions" and self.patch & (self.patch - 1):
+            raise UsageError(f"encoder patch {self.patch}; a stem of convolutions halves it, expected a power of two")
+        if self.labels < 0 or min(self.cells, self.told) < 1:
+            raise UsageError(
+                f"encoder of {self.labels} labels, {self.cells} cells, {self.told} tokens; expected 0 or more, then at "
+                "least 1"
+            )
 
 
 class KSpaceEncoder(nn.Module):
-    """Combined complex image and log-magnitude k-space, as 16x16 patches, to ``[begin] patch tokens [end]``."""
+    """Combined complex image and log-magnitude k-space, as 16x16 patches, to ``[begin] patch tokens [end]``.
+
+    One that knows labels also makes a map of them, and tokens that tell of such a map: a small language model learns
+    sooner to say what these tell than what all patches show.
+    """
 
     def __init__(self, config: KSpaceEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = VisionTransformer(3, config.patch, config.width, config.depth, config.heads)
-        self.project = nn.Linear(config.width, config.backbone_width)
+        width = config.width
+        self.vit = VisionTransformer(3, config.patch, width, config.depth, config.heads, config.stem)
+        self.project = nn.Linear(width, config.backbone_width)
         self.begin = nn.Parameter(torch.randn(config.backbone_width) * 0.02)
         self.end = nn.Parameter(torch.randn(config.backbone_width) * 0.02)
+        if config.labels:
+            self.sight = LabelMap(width, config.patch, config.labels, config.cells)
+            self.speaker = Speaker(config.labels, config.cells, config.told, config.backbone_width)
 
     def forward(
         self, image: Complex[Tensor, "batch ny nx"], log_kspace: Float[Tensor, "batch ny nx"]
     ) -> tuple[Float[Tensor, "batch token channel"], tuple[int, int]]:
-        """Tokens for the language model, and the patch grid (rows, columns) that they tile.
+        """Tokens, and the grid (rows, columns) of the patches among them.
 
         ``image`` is of order one; ``log_kspace`` comes from :func:`log_magnitude`.
         """
+        patches = self.patches(image, log_kspace)
+        return self.tokens(patches), (patches.shape[1], patches.shape[2])
+
+    def patches(
+        self, image: Complex[Tensor, "batch ny nx"], log_kspace: Float[Tensor, "batch ny nx"]
+    ) -> Float[Tensor, "batch gy gx width"]:
+        """What the transformer makes of each patch; arguments as for :meth:`forward`."""
         picture = torch.cat([torch.view_as_real(image).movedim(-1, 1), log_kspace.unsqueeze(1)], dim=1)
-        grid = self.project(self.vit(picture))
-        rows, columns = grid.shape[1:3]
-        batch = grid.shape[0]
-        ends = [end.expand(batch, 1, -1) for end in (self.begin, self.end)]
-        return torch.cat([ends[0], grid.flatten(1, 2), ends[1]], dim=1), (rows, columns)
+        found: Tensor = self.vit(picture)
+        return found
+
+    def tokens(self, patches: Float[Tensor, "batch gy gx width"]) -> Float[Tensor, "batch token channel"]:
+        """Every patch as a token, between the marks of begin and end."""
+        begin, end = (mark.expand(len(patches), 1, -1) for mark in (self.begin, self.end))
+        return torch.cat([begin, self.project(patches).flatten(1, 2), end], dim=1)
+
+    def label_map(
+        self, patches: Float[Tensor, "batch gy gx width"], matrix: tuple[int, int], crop: tuple[int, int]
+    ) -> Float[Tensor, "batch label cell cell"]:
+        """Logits of each label in each cell of the picture's centre ``crop``; only where the encoder knows labels."""
+        found: Tensor = self.sight(patches, matrix, crop)
+        return found
+
+    def tell(self, likelihoods: Float[Tensor, "batch label cell cell"]) -> Float[Tensor, "batch token channel"]:
+        """The tokens that tell of a map; only where the encoder knows labels."""
+        found: Tensor = self.speaker(likelihoods)
+        return found
 
 
 def patch_states(

@@ -1,23 +1,33 @@
 """A small vision transformer: patches of any picture in, one vector a patch out."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+STEMS = ("linear", "convolutions")
+FIRST_WIDTH = 16  # of a stem of convolutions; it doubles where the picture is halved
+
 
 class VisionTransformer(nn.Module):
     """Pre-norm transformer over square patches, with 2-D sine-cosine positions (any grid, none learned).
 
-    Source: Dosovitskiy 2021; positions as in He 2022 (MAE).
+    ``stem`` says how a patch becomes a vector: by one linear map, or by convolutions, which see small things sooner.
+
+    Source: Dosovitskiy 2021; positions as in He 2022 (MAE); convolutions as in Xiao 2021.
     """
 
-    def __init__(self, channels: int, patch: int, width: int, depth: int, heads: int) -> None:
+    def __init__(self, channels: int, patch: int, width: int, depth: int, heads: int, stem: str = "linear") -> None:
         super().__init__()
         self.patch = patch
-        self.embed = nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        self.embed = (
+            convolutional_stem(channels, patch, width)
+            if stem == "convolutions"
+            else nn.Conv2d(channels, width, kernel_size=patch, stride=patch)
+        )
         self.blocks = nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -30,6 +40,20 @@ class VisionTransformer(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.norm(tokens).unflatten(1, (gy, gx))
+
+
+def convolutional_stem(channels: int, patch: int, width: int) -> nn.Sequential:
+    """3x3 convolutions that halve the picture until a pixel is a patch; ``patch`` is a power of two."""
+    widths = [min(FIRST_WIDTH << halvings, width) for halvings in range(patch.bit_length())]
+    layers = [_convolution(channels, widths[0])]
+    for before, after in pairwise(widths):
+        layers += [_convolution(before, after, stride=2), _convolution(after, after)]
+    return nn.Sequential(*layers[:-1] if patch > 1 else layers, nn.Conv2d(widths[-1], width, kernel_size=1))
+
+
+def _convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    kernel = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1)
+    return nn.Sequential(kernel, nn.GroupNorm(math.gcd(8, after), after), nn.GELU())
 
 
 class TransformerBlock(nn.Module):

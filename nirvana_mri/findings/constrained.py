@@ -57,8 +57,10 @@ class _Reader:
 
 
 @torch.no_grad()
-def write(model: NirvanaLM, scan: Float[Tensor, "1 token channel"], grammar: Grammar) -> tuple[Said, ...]:
-    """What the model says when it has read a scan's tokens and the vocabulary's question.
+def write(
+    model: NirvanaLM, scan: Float[Tensor, "1 token channel"], grammar: Grammar, after: bool = False
+) -> tuple[Said, ...]:
+    """What the model says when it has read a scan's tokens and the vocabulary's question; that first with ``after``.
 
     Greedy: at each place the likeliest of the tokens that the grammar allows; where there is but one, the model is not
     asked. Nothing is drawn, so that the same model and scan give the same answer. Raises: DataError for likelihoods
@@ -66,7 +68,7 @@ def write(model: NirvanaLM, scan: Float[Tensor, "1 token channel"], grammar: Gra
     """
     question = grammar.tokenizer.encode(f" {grammar.vocabulary.question}")
     words = model.embedding(torch.tensor([question], device=scan.device))
-    reader = _Reader(model, torch.cat([scan, words], dim=1))
+    reader = _Reader(model, torch.cat([words, scan] if after else [scan, words], dim=1))
     walk, begun = Walk(grammar), 0
     logarithms: list[float] = []
     said: dict[Statement, float] = {}

@@ -107,6 +107,8 @@ def _read(
 def read_slice(model: NirvanaRecon, problem: SliceProblem, grammar: Grammar) -> tuple[Said, ...]:
     """What the model says of one slice."""
     assert model.backbone is not None
+    if model.knows_labels:
+        return write(model.backbone, model.told([problem]), grammar, after=True)
     return write(model.backbone, model.tokens([problem]), grammar)
 
 

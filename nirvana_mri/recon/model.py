@@ -130,8 +130,33 @@ class NirvanaRecon(nn.Module):
 
     def tokens(self, problems: Sequence[SliceProblem]) -> Float[Tensor, "batch token channel"]:
         """What the language model is given of each problem, in the place of words. All must have one picture size."""
+        return self.encoder.tokens(self.patches(problems))
+
+    @property
+    def knows_labels(self) -> bool:
+        """Whether findings are told by :meth:`told`, after the question, or by all :meth:`tokens`, before it."""
+        return self.config.encoder.labels > 0
+
+    def told(self, problems: Sequence[SliceProblem]) -> Float[Tensor, "batch token channel"]:
+        """The few tokens of each problem's map of labels."""
+        return self.encoder.tell(self.label_map(self.patches(problems), problems).sigmoid())
+
+    def label_map(
+        self, patches: Float[Tensor, "batch gy gx width"], problems: Sequence[SliceProblem]
+    ) -> Float[Tensor, "batch label cell cell"]:
+        """Logits of each label in each cell of the finished pictures; only of an encoder that knows labels."""
+        _, ny, nx = problems[0].data.shape
+        return torch.cat(
+            [
+                self.encoder.label_map(patches[number : number + 1], (ny, nx), problem.crop)
+                for number, problem in enumerate(problems)
+            ]
+        )
+
+    def patches(self, problems: Sequence[SliceProblem]) -> Float[Tensor, "batch gy gx width"]:
+        """What the encoder sees of each problem, patch by patch. All must have one picture size."""
         starts = torch.stack([_of_order_one(problem)[0] for problem in problems])
-        return self.encoder(starts, torch.stack([_log_kspace(problem) for problem in problems]))[0]
+        return self.encoder.patches(starts, torch.stack([_log_kspace(problem) for problem in problems]))
 
     def states(
         self, image: Complex[Tensor, "batch ny nx"], log_kspace: Float[Tensor, "batch ny nx"]

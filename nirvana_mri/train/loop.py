@@ -6,7 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -64,7 +64,9 @@ def train(
     data = _data(config, index, manifest)
     if not data.held_out and engine.first:
         logging.getLogger(__name__).warning("%s: no subject can be held out; training without validation", config.data)
-    model = initial_model(config, manifest)
+    taught = taught_findings(config, data.answers, data.training)
+    learned = None if taught is None else taught["vocabulary"]
+    model = initial_model(config, manifest, learned)
     large = is_large(model)
     frozen = frozen_part(model, beside=large)
     if model.backbone is not None:
@@ -72,17 +74,16 @@ def train(
         if config.precision == "bf16":
             stored_low(model.backbone, torch.bfloat16)
     model.to(engine.device)
-    objective = make_objective(config, model, engine.lowered)
+    objective = make_objective(config, model, engine.lowered, learned)
     parameters = trained_parameters(model, config.stage)
     optimizers = codec_optimizers(parameters, config.optimizer)
     run = Run(model, optimizers, {name: tensor.detach().clone() for name, tensor in codec_weights(model)})
     run.frozen = frozen
-    taught = taught_findings(config, data.answers, data.training)
     facts = training_facts(config, manifest, data.training, taught, ancestry(config))
     run.protocol = objective.protocol
     run.recipe = facts["recipe"] | {"manifest": manifest.sha256, "backbone_sha256": frozen.sha256}
     if data.answers is not None:
-        run.recipe["answers"] = data.answers.sha256
+        run.recipe |= {"answers": data.answers.sha256, "encoder": asdict(model.config.encoder)}
     state = config.out / STATE
     if config.resume:
         resume(run, state)

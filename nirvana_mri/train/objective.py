@@ -15,6 +15,7 @@ from nirvana_mri.backbone.tokenizer import Tokenizer
 from nirvana_mri.errors import UsageError
 from nirvana_mri.figures import Panel, comparison, save_png
 from nirvana_mri.findings.grammar import Grammar
+from nirvana_mri.findings.statement import parse
 from nirvana_mri.findings.vocabulary import vocabulary
 from nirvana_mri.language.loss import next_token_loss
 from nirvana_mri.recon.model import NirvanaRecon
@@ -23,6 +24,8 @@ from nirvana_mri.train.data import Example
 from nirvana_mri.train.exchange import Exchange
 from nirvana_mri.train.loss import image_loss, ssim
 
+SIGHT = 30.0  # weight of the map's mean loss over its cells, of which few show anything, beside that of a word
+WORDS_SHARE = 0.1  # of their gradient that reaches what a map of labels is read from
 Lowered = Callable[[], AbstractContextManager[Any]]
 
 
@@ -93,6 +96,10 @@ class AnswerObjective(Objective):
 
     A free answer is compared with every token that there is. Findings are compared with the tokens that their
     vocabulary allows, at the places where it leaves a choice: what a draft is later chosen by.
+
+    An encoder that knows the labels of a vocabulary learns these answers in two parts. Its map of labels is compared
+    with the cells that the answer names, and what it tells of a map with the answer: of its own map, and of the true
+    one, so that it learns to speak while it learns to see. Words do not reach the map, which they spoil.
     """
 
     scores = ("answer_loss",)
@@ -102,29 +109,73 @@ class AnswerObjective(Objective):
         "examples; compare within a run only"
     )
 
-    def __init__(self, model: NirvanaRecon, lowered: Lowered, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: NirvanaRecon, lowered: Lowered, tokenizer: Tokenizer, taught: str | None = None) -> None:
+        """``taught`` names the vocabulary whose labels the encoder knows, if it knows any."""
         super().__init__(model, lowered)
         self.tokenizer = tokenizer
+        self.taught = taught if model.knows_labels else None
         self._grammars: dict[str, Grammar] = {}
 
     def forward(self, examples: list[Example]) -> Tensor:
+        model, encoder = self.model, self.model.encoder
+        with self.lowered():
+            patches = model.patches([example.problem for example in examples])
+        mapped = [row for row, example in enumerate(examples) if self._is_mapped(example)]
+        free = [row for row in range(len(examples)) if row not in mapped]
+        # Each weight takes part, if with nothing: processes with other examples wait for its gradient.
+        total = torch.stack([parameter.sum() for parameter in encoder.parameters()]).sum() * 0
+        if free:
+            seen = patches[free]
+            if self.taught is not None:
+                seen = WORDS_SHARE * seen + (1 - WORDS_SHARE) * seen.detach()
+            total = total + self._losses([examples[row] for row in free], encoder.tokens(seen)).sum()
+        if mapped:
+            chosen = [examples[row] for row in mapped]
+            logits = model.label_map(patches[mapped], [example.problem for example in chosen]).float()
+            truth = torch.stack([self._truth(example) for example in chosen]).to(logits)
+            total = total + SIGHT * F.binary_cross_entropy_with_logits(logits, truth) * len(chosen)
+            told = encoder.tell(torch.cat([logits.detach().sigmoid(), truth]))
+            total = total + self._losses(chosen * 2, told, after=True).sum() / 2
+        return total
+
+    def _is_mapped(self, example: Example) -> bool:
+        assert example.exchange is not None
+        return self.taught is not None and example.exchange.vocabulary == self.taught
+
+    def _truth(self, example: Example) -> Tensor:
+        """1 in the cells where the answer says that a label is, 0 elsewhere: ``[label cell cell]``."""
+        assert example.exchange is not None
+        assert self.taught is not None
+        names = [label.name for label in vocabulary(self.taught).labels]
+        size = self.model.config.encoder.cells
+        truth = torch.zeros(len(names), size, size)
+        for statement in parse(example.exchange.response):
+            if statement.cells is not None:
+                top, bottom, left, right = statement.cells
+                truth[names.index(statement.label), top - 1 : bottom, left - 1 : right] = 1
+        return truth
+
+    def _losses(self, examples: list[Example], scan: Tensor, after: bool = False) -> Tensor:
+        """Of each example's answer, when the language model was given these tokens of its scan, and the question; with
+        ``after``, for which all must have one question, in the other order.
+        """
         backbone = self.model.backbone
         assert backbone is not None
         texts = [self._ids(example) for example in examples]
         longest = max(len(prompt) + len(response) for prompt, response in texts)
         rows = [[*prompt, *response, *[0] * (longest - len(prompt) - len(response))] for prompt, response in texts]
-        device = backbone.embedding.weight.device
         with self.lowered():
-            scan = self.model.tokens([example.problem for example in examples])
-            words = backbone.embedding(torch.tensor(rows, device=device))
+            words = backbone.embedding(torch.tensor(rows, device=backbone.embedding.weight.device))
+            before = len(texts[0][0]) if after else 0
+            given = torch.cat([words[:, :before], scan, words[:, before:]], dim=1)
             # Causal: what stands after an answer has no influence on it.
-            hidden = backbone(inputs_embeds=torch.cat([scan, words], dim=1), compute_logits=False).final_hidden
+            hidden = backbone(inputs_embeds=given, compute_logits=False).final_hidden
         losses = []
         for row, (prompt, response) in enumerate(texts):
             first = scan.shape[1] + len(prompt) - 1  # the token before the answer predicts its first one
             reading = hidden[row, first : first + len(response)]
             losses.append(self._loss(reading, backbone.head_weight, response, examples[row].exchange))
-        return torch.stack(losses).sum()
+        return torch.stack(losses)
 
     def _loss(self, hidden: Tensor, head: Tensor, response: list[int], exchange: Exchange | None) -> Tensor:
         """Mean over the answer's tokens, or over the choices among the vocabulary's."""
@@ -153,11 +204,16 @@ class AnswerObjective(Objective):
         return prompt, [*response, self.tokenizer.end_id]
 
     def judge(self, example: Example, show: Path | None, title: str) -> tuple[float, ...]:
-        return (float(self([example])),)
+        mapped = self._is_mapped(example)
+        with self.lowered():
+            scan = (self.model.told if mapped else self.model.tokens)([example.problem])
+        return (float(self._losses([example], scan, after=mapped)),)
 
 
-def make_objective(config: TrainConfig, model: NirvanaRecon, lowered: Lowered) -> Objective:
-    """Raises: UsageError for the stage that needs a language model which has read language."""
+def make_objective(config: TrainConfig, model: NirvanaRecon, lowered: Lowered, taught: str | None = None) -> Objective:
+    """``taught`` names the vocabulary of findings that stage encoder teaches. Raises: UsageError for the stage that
+    needs a language model which has read language, and for an encoder that was made for another number of labels.
+    """
     if config.stage != "encoder":
         return ImageObjective(model, lowered, config.l1_weight)
     if model.tokenizer is None:
@@ -165,7 +221,13 @@ def make_objective(config: TrainConfig, model: NirvanaRecon, lowered: Lowered) -
             f"stage encoder learns words through a language model that knows some; this model's backbone is "
             f"{model.config.backbone!r}: choose --backbone pretrained"
         )
-    return AnswerObjective(model, lowered, model.tokenizer)
+    known = model.config.encoder.labels
+    if taught is not None and known not in (0, len(vocabulary(taught).labels)):
+        raise UsageError(
+            f"the encoder to go on with knows {known} labels, the vocabulary {taught!r} has "
+            f"{len(vocabulary(taught).labels)}; begin with another model, or anew"
+        )
+    return AnswerObjective(model, lowered, model.tokenizer, taught)
 
 
 def _picture(example: Example, image: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from nirvana_mri.backbone import BackboneConfig, load_backbone
 from nirvana_mri.backbone.file import stored_tokenizer
 from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.findings.statement import GRID
+from nirvana_mri.findings.vocabulary import vocabulary
 from nirvana_mri.recon.checkpoint import LoadedModel, load_model
 from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 from nirvana_mri.train.config import TrainConfig
@@ -20,8 +22,9 @@ from nirvana_mri.train.outputs import LAST
 from nirvana_mri.train.subjects import Subject
 
 
-def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
-    """Weights before the first step, on the CPU in float32: the same for the same seed.
+def initial_model(config: TrainConfig, manifest: Manifest, taught: str | None = None) -> NirvanaRecon:
+    """Weights before the first step, on the CPU in float32: the same for the same seed. A new encoder that is to learn
+    words sees by convolutions, and knows the labels of the vocabulary ``taught``, if one is named.
 
     Raises: UsageError for a language model that is not there or contradicts itself, DataError where the model to begin
     with was trained on what is to be held out.
@@ -36,16 +39,16 @@ def initial_model(config: TrainConfig, manifest: Manifest) -> NirvanaRecon:
         model.encoder.load_state_dict(loaded.model.encoder.state_dict())
         model.decoder.load_state_dict(loaded.model.decoder.state_dict())
         return model
-    return _around(config, None)
+    return _around(config, None, taught)
 
 
-def _around(config: TrainConfig, found: NirvanaReconConfig | None) -> NirvanaRecon:
+def _around(config: TrainConfig, found: NirvanaReconConfig | None, taught: str | None = None) -> NirvanaRecon:
     """New codecs, of the sizes ``found`` or the preset's, round the language model that the run asks for."""
     if config.backbone_file is not None:
         if config.backbone not in (None, "pretrained"):
             raise UsageError(f"--backbone {config.backbone} and --backbone-file contradict each other; choose one")
         backbone = load_backbone(config.backbone_file, dtype=torch.float32)
-        found = _sizes(config, backbone.config) if found is None else replace(found, lm=backbone.config)
+        found = _sizes(config, taught, backbone.config) if found is None else replace(found, lm=backbone.config)
         return NirvanaRecon(found, backbone, stored_tokenizer(config.backbone_file))
     if found is not None:
         return NirvanaRecon(found)
@@ -54,7 +57,7 @@ def _around(config: TrainConfig, found: NirvanaReconConfig | None) -> NirvanaRec
             "the language model of preset base does not come with the package; make a file of the published weights "
             "(nirvana-mri backbone import) and name it with --backbone-file, or draw weights with --backbone random"
         )
-    return NirvanaRecon(_sizes(config))
+    return NirvanaRecon(_sizes(config, taught))
 
 
 def taught_findings(config: TrainConfig, answers: Answers | None, training: Sequence[Subject]) -> dict[str, str] | None:
@@ -72,12 +75,15 @@ def taught_findings(config: TrainConfig, answers: Answers | None, training: Sequ
     return kept
 
 
-def _sizes(config: TrainConfig, lm: BackboneConfig | None = None) -> NirvanaReconConfig:
+def _sizes(config: TrainConfig, taught: str | None, lm: BackboneConfig | None = None) -> NirvanaReconConfig:
     """The preset with what the run changes of it."""
     build = {"nano": NirvanaReconConfig.nano, "base": NirvanaReconConfig.base}[config.preset]
     found = build(lm, backbone=config.backbone or "pretrained", passes=config.passes, trigger=config.trigger)
     if not config.consistency:
         found = replace(found, decoder=replace(found.decoder, consistency_steps=0))
+    if config.stage == "encoder":
+        labels = 0 if taught is None else len(vocabulary(taught).labels)
+        found = replace(found, encoder=replace(found.encoder, stem="convolutions", labels=labels, cells=GRID))
     if config.encoder_depth:
         found = replace(found, encoder=replace(found.encoder, depth=config.encoder_depth))
     return found

@@ -31,12 +31,13 @@ from nirvana_mri.train.objective import AnswerObjective
 LESIONS = (("bright lesion", (8, 12, 14, 14), 2.5), ("dark lesion", (32, 36, 14, 14), 0.1))
 
 
-def reader() -> NirvanaRecon:
+def reader(labels: int = 0) -> NirvanaRecon:
     """A tiny model that has words, and whose tokens differ enough between scans to be learned in seconds."""
     words, config = tiny_tokenizer(), tiny_config()
     lm = replace(config.lm, vocab_size=words.vocab_size, initializer_range=0.1)
+    encoder = replace(config.encoder, labels=labels, stem="convolutions" if labels else "linear")
     torch.manual_seed(0)
-    model = NirvanaRecon(replace(config, lm=lm), NirvanaLM(lm), words)
+    model = NirvanaRecon(replace(config, lm=lm, encoder=encoder), NirvanaLM(lm), words)
     with torch.no_grad():
         model.encoder.project.weight.mul_(8)
     return model
@@ -60,13 +61,15 @@ def two_scans() -> tuple[Scan, Scan]:
     return tuple(with_lesion(box, gain, seed) for seed, (_, box, gain) in enumerate(LESIONS))  # type: ignore[return-value]
 
 
-@pytest.fixture(scope="module")
-def taught(two_scans: tuple[Scan, Scan], tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+@pytest.fixture(scope="module", params=[0, 2], ids=["all patches", "a map of labels"])
+def taught(
+    two_scans: tuple[Scan, Scan], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> LoadedModel:
     """A model that has learned two scans by heart. Its tiny language model is drawn, not pretrained, and learns along
     here, which training proper never allows.
     """
-    spoken, model = vocabulary("simulated"), reader()
-    objective = AnswerObjective(model, nullcontext, tiny_tokenizer())
+    spoken, model = vocabulary("simulated"), reader(request.param)
+    objective = AnswerObjective(model, nullcontext, tiny_tokenizer(), spoken.name)
     examples = []
     for scan, (label, box, _) in zip(two_scans, LESIONS, strict=True):
         problem = prepare_slice(scan.kspace[0], np.ones(scan.shape[-1], bool), scan.crop)
