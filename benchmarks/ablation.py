@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from machine import heading
+from machine import heading, keep
 
 from nirvana_mri.train import TrainConfig
 from nirvana_mri.train.ablation import ARMS, ablate, as_markdown
@@ -63,7 +63,7 @@ def main() -> None:
     )
     print(text)
     if options.write:
-        RESULT.write_text(text, encoding="utf-8")
+        keep(RESULT, text)
 
 
 if __name__ == "__main__":

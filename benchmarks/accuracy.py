@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import heading
+from machine import heading, keep
 
 import nirvana_mri as nm
 from nirvana_mri.eval.statistics import bootstrap
@@ -169,7 +169,7 @@ def main() -> int:
     )
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     at_four = [scores for setting, scores in real if setting.accelerate == 4]
     return 0 if all(wins(scores) for scores in at_four) else 1
 

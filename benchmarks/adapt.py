@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accuracy import HELD_OUT, Setting
-from machine import heading
+from machine import heading, keep
 
 import nirvana_mri as nm
 from nirvana_mri.recon.checkpoint import LoadedModel
@@ -102,7 +102,7 @@ def main() -> int:
     )
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if min(means) >= 0 else 1
 
 

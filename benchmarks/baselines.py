@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import heading
+from machine import heading, keep
 
 from nirvana_mri.eval.metrics import psnr, ssim
 from nirvana_mri.physics.masks import achieved_acceleration, make_mask
@@ -122,7 +122,7 @@ def main() -> int:
         )
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if good else 1
 
 

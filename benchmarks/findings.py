@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import heading
+from machine import heading, keep
 
 from nirvana_mri.eval.findings import Case, score_findings
 from nirvana_mri.eval.findings_baselines import Answer, chance, majority
@@ -186,7 +186,7 @@ def main() -> None:
     )
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
 
 
 if __name__ == "__main__":

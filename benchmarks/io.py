@@ -18,7 +18,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from machine import copy_ceiling, heading
+from machine import copy_ceiling, heading, keep
 
 import nirvana_mri as nm
 from nirvana_mri.io.fastmri import write_fastmri
@@ -128,7 +128,7 @@ def main() -> int:
     )
     print(text)
     if write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if ratio >= RATIO and plain < MEBIBYTES else 1
 
 

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 import torch
 from fastmri.data import SliceDataset
-from machine import copy_ceiling, heading
+from machine import copy_ceiling, heading, keep
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from nirvana_mri.io.fastmri import write_fastmri
@@ -272,7 +272,7 @@ def main() -> int:
         text, passed = measure(data, HybridCache(Path(name) / "cache"), words.rounds, note)
     print(text)
     if words.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if passed else 1
 
 

@@ -10,6 +10,8 @@ import torch
 
 import nirvana_mri
 
+BY_HAND = "<!-- by hand from here on; kept when the figures are written anew -->\n"
+
 
 def processor() -> str:
     """The processor's name as the system gives it."""
@@ -40,6 +42,13 @@ def heading(command: str, seed: int) -> str:
         f"- versions: nirvana-mri {nirvana_mri.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}\n"
     )
+
+
+def keep(path: Path, text: str) -> None:
+    """Write figures to a file, and leave what is written by hand below the mark in it, if it has one."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    _, mark, remarks = before.partition(BY_HAND)
+    path.write_text(text.rstrip("\n") + "\n" + (f"\n{mark}{remarks}" if mark else ""), encoding="utf-8")
 
 
 def gemm_ceiling(size: int = 1024) -> float:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import heading
+from machine import heading, keep
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -266,7 +266,7 @@ def main() -> int:
     told = report(checked, {case: predicted(case) for case in ASKED})
     print(told)
     if chosen.write:
-        RESULTS.write_text(told, encoding="utf-8")
+        keep(RESULTS, told)
     return int(any(abs(foreseen / found - 1) > WITHIN for foreseen, found in checked.values()))
 
 

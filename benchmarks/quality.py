@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy import Setting
-from machine import heading
+from machine import heading, keep
 from quality_peers import POINTS, SIZES, method, train_peer
 from quality_words import (
     CEILING,
@@ -330,7 +330,7 @@ def main() -> int:
     text += "at 0, which flattens every curve: flat means that this schedule is spent.\n"
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if passed else 1
 
 

@@ -21,7 +21,7 @@ from statistics import median
 import numpy as np
 import torch
 from fastmri.models import VarNet
-from machine import copy_ceiling, gemm_ceiling, heading, times
+from machine import copy_ceiling, gemm_ceiling, heading, keep, times
 from torch.utils.hooks import RemovableHandle
 
 import nirvana_mri as nm
@@ -182,7 +182,7 @@ def main() -> int:
     )
     print(text)
     if write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
     return 0 if ratios[FULL] >= RATIO and growth < MEGABYTES else 1
 
 

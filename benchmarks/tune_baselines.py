@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import heading
+from machine import heading, keep
 from torch.nn.functional import interpolate
 
 import nirvana_mri as nm
@@ -125,7 +125,7 @@ def main() -> None:
         text += f"\n## {name}: `{chosen}`\n\n{table}"
     print(text)
     if options.write:
-        RESULT.write_text(text)
+        keep(RESULT, text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Readers and writers that several tests share. Tests import it as ``support`` (pytest's pythonpath is tests/)."""
 
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 
 import numpy as np
@@ -47,3 +50,17 @@ def write_brain8(shared_data: Path, path: Path) -> Path:
     rss = np.sqrt((np.abs(centred_ifft2(kspace)) ** 2).sum(axis=1)).astype(np.float32)
     write_fastmri(path, kspace, reference=rss, attrs={"max": float(rss.max())})
     return path
+
+
+def load_program(path: Path) -> ModuleType:
+    """A program that lies outside the package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where a dataclass looks for its own module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[path.stem]
+    return module

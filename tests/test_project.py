@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support import load_program
 
 import nirvana_mri
 
@@ -51,6 +52,17 @@ def pinned(project_root: Path) -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in (project_root / "constraints-cpu.txt").read_text().splitlines())
     split = (re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line) for line in lines if line)
     return {requirement_names([match[1]]).pop(): match[2] for match in split if match}
+
+
+def test_remarks_by_hand_outlive_new_figures(project_root: Path, tmp_path: Path) -> None:
+    machine = load_program(project_root / "benchmarks" / "machine.py")
+    page = tmp_path / "page.md"
+    machine.keep(page, "old figures\n")
+    assert page.read_text() == "old figures\n"
+    page.write_text(f"old figures\n\n{machine.BY_HAND}What was tried.\n")
+    for _ in range(2):
+        machine.keep(page, "new figures\n\n")
+        assert page.read_text() == f"new figures\n\n{machine.BY_HAND}What was tried.\n"
 
 
 def test_every_make_command_in_the_documents_exists(project_root: Path) -> None:

@@ -1,5 +1,6 @@
 """Error bars: what they promise holds on subjects like those of the calibration, and they refuse what they cannot."""
 
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import load_program
+from tiny import head
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.recon.errorbars import (
@@ -43,6 +46,32 @@ def test_nine_of_ten_in_the_mean_over_exchangeable_subjects() -> None:
     assert min(found) >= 0.88
     assert max(found) <= 0.92
     assert np.mean(found) == pytest.approx(0.9, abs=0.006)
+
+
+def test_the_program_draws_subjects_independently_and_judges_each_file_by_the_others(
+    project_root: Path, tmp_path: Path
+) -> None:
+    program = load_program(project_root / "scripts" / "calibrate_error_bars.py")
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for path, count in zip(files, (9, 4), strict=True):
+        np.save(path, head(32, 32, count))
+    options = Namespace(volumes=files, draws=400, noise=(0.01, 0.02), slices=2)
+    asked = program.drawn(options, np.random.default_rng(0))
+    assert len({one.seed for one in asked}) == 400
+    assert 160 < sum(one.path == files[0] for one in asked) < 240
+    assert {one.slices for one in asked if one.path == files[0]} == {(3, 4), (3, 5), (4, 5)}
+    assert {one.slices for one in asked if one.path == files[1]} == {(1,)}
+    assert all(0.01 <= one.noise <= 0.02 for one in asked)
+    options.draws = None
+    assert [(one.path, one.slices) for one in program.drawn(options, np.random.default_rng(0))] == [
+        (files[0], (3, 5)), (files[1], (1,)),
+    ]  # fmt: skip
+    usual, strange = drawn(40, 1), [replace(one, scores=3 * one.scores) for one in drawn(12, 2)]
+    found = program.unseen([*usual, *strange], ["usual"] * 40 + ["strange"] * 12, 0.9)
+    assert found["strange"]["mean"] == coverage(calibrate(usual, 0.9), strange).mean() < 0.75
+    assert found["usual"]["mean"] > 0.95
+    assert (found["usual"]["subjects"], found["strange"]["subjects"]) == (40, 12)
+    assert program.unseen(usual[:12], ["a"] * 6 + ["b"] * 6, 0.9) == {}  # six cannot calibrate bars of 90 %
 
 
 def test_few_subjects_get_wider_bars_never_narrower_ones() -> None:
