@@ -30,10 +30,11 @@ check: .venv/.dev  ## lint, format, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: .venv/.test  ## time reconstruction, the backbone and reading beside their peers (ten minutes)
+bench: .venv/.test  ## time reconstruction, the backbone, reading and scoring beside their peers (ten minutes)
 	$(BIN)/python benchmarks/reconstruct.py
 	$(BIN)/python benchmarks/backbone.py
 	$(BIN)/python benchmarks/io.py
+	$(BIN)/python benchmarks/evaluate.py
 
 fuzz: .venv/.test  ## thousands of damaged files of every format into the readers (minutes; ARGS="--cases 10000")
 	$(BIN)/python scripts/fuzz.py $(ARGS)

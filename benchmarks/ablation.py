@@ -45,6 +45,9 @@ def main() -> None:
         held_out=tuple(options.held_out), logs=("none",),
     )  # fmt: skip
     command = f"python benchmarks/ablation.py DATA OUT --max-steps {options.max_steps} --together {options.together}"
+    command += f" --size {options.size}" if options.size != parser.get_default("size") else ""
+    for name, asked, usual in (("arm", options.arm, [*ARMS]), ("held-out", options.held_out, [*HELD_OUT])):
+        command += f" --{name} {' '.join(asked)}" if asked != usual else ""
     facts = heading(f"{command} --write", config.seed)
     found = ablate(
         config, options.arm, 1, lambda name, done, total: print(name, done, total, flush=True), options.together
