@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -156,7 +157,8 @@ def _side_by_side(
 ) -> list[dict[str, Any]]:
     """What the runs leave, in their order. The first failure ends it, after the runs that have begun."""
     shared = replace(base, threads=max(1, (os.cpu_count() or 1) // together))
-    with ProcessPoolExecutor(together, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(together, mp_context=context, initializer=end_with_parent) as pool:
         waiting = [pool.submit(_alone, shared, manifest, name, seed) for name, seed in runs]
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
@@ -166,6 +168,18 @@ def _side_by_side(
         finally:
             pool.shutdown(cancel_futures=True)
     return [future.result() for future in waiting]
+
+
+def end_with_parent() -> None:
+    """In a process of a pool: end when who started it ends, however that came about."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _alone(base: TrainConfig, manifest: Manifest, name: str, seed: int) -> dict[str, Any]:

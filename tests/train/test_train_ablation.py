@@ -1,6 +1,10 @@
 """Ablations: one thing changed at a time, the same slices for all, paired differences, and a table that says so."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +79,7 @@ def test_finished_runs_are_not_repeated(base: TrainConfig, monkeypatch: pytest.M
 
 def test_runs_side_by_side_give_what_they_give_in_turn(base: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads stand in for the processes, which would not know of the tiny models."""
-    monkeypatch.setattr(ablation, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(ablation, "ProcessPoolExecutor", lambda count, **_: ThreadPoolExecutor(1))
     monkeypatch.setattr(ablation.torch, "set_num_threads", lambda _: None)
     seen: list[tuple[int, int]] = []
     beside = ablate(replace(base, out=base.out / "two"), ("none",), 2, lambda _, *done: seen.append(done), together=2)
@@ -89,6 +93,32 @@ def test_runs_side_by_side_give_what_they_give_in_turn(base: TrainConfig, monkey
     monkeypatch.setattr(ablation, "_train", lambda *_: pytest.fail("trained"))
     with pytest.raises(pytest.fail.Exception, match="trained"):
         ablate(replace(base, out=base.out / "three"), ("none",), 1, together=2)
+
+
+POOL = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from nirvana_mri.train.ablation import end_with_parent
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 120).result()
+"""
+
+
+def test_runs_side_by_side_end_with_who_started_them(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    with subprocess.Popen([sys.executable, tmp_path / "pool.py"], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        child = int(started.stdout.readline())
+        os.kill(child, 0)
+        started.kill()
+    until = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_arms_see_the_same_examples(base: TrainConfig) -> None:
