@@ -21,8 +21,10 @@ from rich.progress import track
 
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.recon.batch import Recipe
+from nirvana_mri.recon.checkpoint import load_model
 from nirvana_mri.recon.errorbars import MUST_MATCH, Subject, calibrate, coverage, mean_interval, subject_of
 from nirvana_mri.recon.simulate import simulate
+from nirvana_mri.train.start import seen_by
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def report(
         raise SystemExit(f"error: {problem}") from problem
     told = told_of(coverage(bars, [subjects[n] for n in others]))
     bars.protocol["held_out_coverage"] = told
+    if options.method == "nirvana":
+        bars.protocol["files"] = known_files(names, options.model)
     alone = unseen(subjects, names, options.level)
     if alone:
         bars.protocol["unseen_file_coverage"] = alone
@@ -145,6 +149,13 @@ def report(
         print("| file | subjects | mean coverage by bars of the others | lowest |\n|---|---|---|---|")
     for name, share in alone.items():
         print(f"| {name} | {share['subjects']:.0f} | {share['mean']:.3f} | {share['lowest']:.3f} |")
+
+
+def known_files(names: list[str], model: str) -> dict[str, int]:
+    """How many different files there are, and how many of them the model was trained on, by name."""
+    stems = {name.split(".")[0] for name in names}
+    seen = {name.split(" (")[0] for name in seen_by(load_model(model))}
+    return {"different": len(stems), "seen_in_training": len(stems & seen)}
 
 
 def told_of(shares: NDArray[np.float64]) -> dict[str, Any]:

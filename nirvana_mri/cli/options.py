@@ -157,11 +157,11 @@ StrengthOption = Annotated[
     ),
 ]
 ErrorBarsOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--error-bars",
-        metavar="FILE",
-        help="Error bars calibrated for this method (scripts/calibrate_error_bars.py).",
+        metavar="FILE|shipped",
+        help="Error bars calibrated for this method (scripts/calibrate_error_bars.py), or those that come with it.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -136,7 +136,7 @@ def reconstruct(
         adapt=adapt,
         strength=strength,
         trust=trust,
-        error_bars=None if error_bars is None else str(error_bars),
+        error_bars=error_bars,
         device=device,
     )
     reading = Reading(volume, encoding, calibration, axes, dataset, images)

@@ -111,7 +111,7 @@ def report(
 
     recipe = Recipe(
         method.value, chosen, accelerate, kind, center_fraction, seed, slices=wanted, adapt=adapt, strength=strength,
-        trust=True, error_bars=None if error_bars is None else str(error_bars), device=device,
+        trust=True, error_bars=error_bars, device=device,
     )  # fmt: skip
     commands = {"page": command_line()}
     if holds_reconstruction(scan):

@@ -15,6 +15,7 @@ from nirvana_mri import __version__
 from nirvana_mri.errors import NirvanaError, UsageError
 from nirvana_mri.io.save import check_output, output_format, save
 from nirvana_mri.physics.masks import MASKS
+from nirvana_mri.recon.errorbars import SHIPPED
 from nirvana_mri.recon.jobs import Job, Reading, Writing, is_done
 from nirvana_mri.recon.peers import PEERS, load_peer
 from nirvana_mri.recon.pipeline import reconstruct, reconstruct_slices, weights_file
@@ -114,7 +115,7 @@ def run(
     if writing.assume_orientation:
         request["assume_orientation"] = writing.assume_orientation
     sources = [] if recipe.mask in MASKS else [mask_file(recipe.mask)]
-    sources += [] if recipe.error_bars is None else [Path(recipe.error_bars)]
+    sources += [] if recipe.error_bars in (None, SHIPPED) else [Path(recipe.error_bars)]
     for job in jobs:
         try:
             if not redo and is_done(job, request, sources):

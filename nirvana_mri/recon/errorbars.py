@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ FOREGROUND = 0.1  # of the 99th percentile of a picture: what is darker is not j
 MUST_MATCH = ("method", "model_sha256", "combine", "strength")
 LARGEST = 1 << 20  # bytes of a file of error bars
 SLACK = 0.15  # by which an acceleration may differ from the calibration's, before it is said
+SHIPPED = "shipped"  # in the place of a file: those that come with the package
 PROMISE = (
     "On average over subjects that are exchangeable with those of the calibration, at least this share of the "
     "foreground pixels lies within the bar. It is a promise about the mean, not about any one subject, region or "
@@ -93,6 +96,27 @@ class CalibratedBars:
         if not (np.isfinite(numbers).all() and (numbers > 0).all() and bars.level < 1):
             raise DataError(f"{path}: error bars of quantile {bars.quantile}, level {bars.level}; calibrate them again")
         return bars
+
+
+def as_bars(given: CalibratedBars | str | Path | None) -> CalibratedBars | str | None:
+    """Error bars as they are, from their file, or (SHIPPED) still to be chosen. Raises: DataError for another file."""
+    if given is None or isinstance(given, CalibratedBars):
+        return given
+    return SHIPPED if given == SHIPPED else CalibratedBars.load(given)
+
+
+def shipped_bars(protocol: dict[str, Any]) -> CalibratedBars:
+    """Of the error bars in the package those of the nearest acceleration. Raises: UsageError where none were calibrated
+    on this method and model.
+    """
+    folder = Path(str(resources.files("nirvana_mri") / "weights"))
+    known = [CalibratedBars.load(path) for path in sorted(folder.glob("*-error-bars-*.json"))]
+    alike = [bars for bars in known if all(bars.protocol.get(key) == protocol.get(key) for key in MUST_MATCH)]
+    if not alike:
+        asked = ", ".join(f"{key} {protocol.get(key)}" for key in MUST_MATCH)
+        raise UsageError(f"no error bars come with {asked}; calibrate some (scripts/calibrate_error_bars.py)")
+    here = protocol.get("acceleration") or 1.0
+    return min(alike, key=lambda bars: abs(math.log(bars.protocol["acceleration"] / here)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from nirvana_mri.recon.adapt import adapt as adapt_codecs
 from nirvana_mri.recon.baselines import cg_sense, l1_wavelet
 from nirvana_mri.recon.checkpoint import LoadedModel, backbone_sha256, load_model
 from nirvana_mri.recon.dial import Dial, check_strength
-from nirvana_mri.recon.errorbars import CalibratedBars
+from nirvana_mri.recon.errorbars import CalibratedBars, as_bars
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.recon.peers import PEERS, load_peer
 from nirvana_mri.recon.problem import SliceProblem, Whitening, prepare_slice, whitening_of
@@ -73,7 +73,8 @@ def reconstruct(
     take so many steps at most on this scan's own samples (see :mod:`nirvana_mri.recon.adapt`); what came of it is in
     the provenance. ``strength`` turns the model's answer towards CG-SENSE's, which it is at 0 (see :class:`Dial`).
     ``trust`` also measures, in three slices at most, the residual on withheld lines and what was invented: both are in
-    the provenance, their pictures in ``Volume.maps``, to which ``error_bars`` (calibrated ones or their file) add more.
+    the provenance, their pictures in ``Volume.maps``, to which ``error_bars`` (calibrated ones, their file, or
+    "shipped") add more.
     ``progress(done, total)`` is called after each slice, ``adapting(done, total)`` after each step.
 
     Raises UsageError for options that do not exist, ScanError for data that cannot be used, CheckpointError for a
@@ -137,9 +138,7 @@ def reconstruct_slices(
     _check(method, combine, keep_phase, device)
     _check_adapt(adapt, method)
     _check_strength(strength, method)
-    bars = (
-        error_bars if error_bars is None or isinstance(error_bars, CalibratedBars) else CalibratedBars.load(error_bars)
-    )
+    bars = as_bars(error_bars)
     numbers = slice_numbers(scan, slices)
     sampling = choose_sampling(scan, accelerate, mask, center_fraction, seed)
     loaded = as_loaded(model, device) if method == "nirvana" else None

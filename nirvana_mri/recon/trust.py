@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nirvana_mri.physics.sampling import calibration_region
-from nirvana_mri.recon.errorbars import MUST_MATCH, PROMISE, CalibratedBars, error_scale
+from nirvana_mri.recon.errorbars import MUST_MATCH, PROMISE, CalibratedBars, error_scale, shipped_bars
 from nirvana_mri.recon.nullspace import null_space
 from nirvana_mri.recon.problem import SliceProblem, centre_crop
 from nirvana_mri.recon.split import spread_evenly
@@ -51,9 +51,9 @@ class Trust:
         }
 
 
-def trusted(head: Volume, work: Work, bars: CalibratedBars | None, seed: int) -> Volume:
+def trusted(head: Volume, work: Work, bars: CalibratedBars | str | None, seed: int) -> Volume:
     """The head of a volume with what can be said of how far to trust what ``work`` makes: in the provenance as
-    ``trust``, and as maps.
+    ``trust``, and as maps. ``bars`` may be SHIPPED: those in the package that fit.
     """
     made = head.provenance
     reasons = (
@@ -68,7 +68,8 @@ def trusted(head: Volume, work: Work, bars: CalibratedBars | None, seed: int) ->
     numbers = [head.slices[place] for place in spread_evenly(len(head.slices), MOST_SLICES)]
     has_maps = bool(work.mask[calibration_region(work.mask)[-work.mask.ndim :]].size)
     can = work.peer is None and (has_maps or work.solver is not None)
-    found = measure(work.answers(numbers if can else []), work.solver, why, seed, bars, protocol)
+    chosen = shipped_bars(protocol) if isinstance(bars, str) else bars
+    found = measure(work.answers(numbers if can else []), work.solver, why, seed, chosen, protocol)
     return replace(
         head,
         provenance={**made, "trust": found.as_dict()},

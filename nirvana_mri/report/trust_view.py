@@ -92,9 +92,15 @@ def _bars_words(bars: Mapping[str, Any]) -> str:
     level = number(f"{100 * bars['level']:.0f} %", "error_bars.level")
     subjects = number(str(bars["subjects"]), "error_bars.subjects")
     widened = number(f"{bars['widened']:.2f}", "error_bars.widened")
+    files = (bars.get("protocol") or {}).get("files")
+    origin = ""
+    if files:
+        different = number(str(files["different"]), "error_bars.protocol.files.different")
+        seen = number(str(files["seen_in_training"]), "error_bars.protocol.files.seen_in_training")
+        origin = f" (simulated from {different} files, {seen} of which the model was trained on)"
     return (
-        f"<p>Error bars of {level}, calibrated on {subjects} subjects with known truth, and {widened} times as wide as "
-        f"their median's, by this scan's own residual. {escape(str(bars['promise']))}</p>"
+        f"<p>Error bars of {level}, calibrated on {subjects} subjects with known truth{origin}, and {widened} times as "
+        f"wide as their median's, by this scan's own residual. {escape(str(bars['promise']))}</p>"
     )
 
 

@@ -18,7 +18,7 @@ from nirvana_mri.io.writers.derivation import derivation_words
 from nirvana_mri.physics.masks import make_mask
 from nirvana_mri.recon.baselines import cg_sense
 from nirvana_mri.recon.dial import Dial
-from nirvana_mri.recon.errorbars import Subject, calibrate
+from nirvana_mri.recon.errorbars import Subject, calibrate, shipped_bars
 from nirvana_mri.recon.nullspace import null_space
 from nirvana_mri.recon.problem import SliceProblem, prepare_slice
 from nirvana_mri.recon.simulate import simulate
@@ -303,3 +303,27 @@ def test_bars_go_with_the_volume_and_are_refused_for_another_method(scan: Scan, 
     none = nm.reconstruct(scan, method="sense", error_bars=bars)
     assert none.provenance["trust"]["error_bars"] is None
     assert any("no error bars" in note for note in none.warnings)
+
+
+def test_the_bars_that_come_with_the_shipped_model_are_its_own_and_the_nearest(scan: Scan) -> None:
+    nano = nm.load_model("nano")
+    made = {"method": "nirvana", "model_sha256": nano.sha256, "combine": "rss", "strength": 1.0}
+    for acceleration, chosen in ((3.0, 4.0), (4.4, 4.0), (6.5, 8.0), (12.0, 8.0)):
+        bars = shipped_bars({**made, "acceleration": acceleration})
+        assert bars.protocol["acceleration"] == pytest.approx(chosen, rel=0.1)
+        assert 0.88 <= bars.protocol["held_out_coverage"]["mean"] <= 0.92
+        assert bars.protocol["held_out_coverage"]["subjects"] >= 70
+        assert 0 < bars.protocol["files"]["seen_in_training"] < bars.protocol["files"]["different"]
+    for key, value in (("model_sha256", "0" * 64), ("method", "sense"), ("combine", "sense"), ("strength", 0.5)):
+        with pytest.raises(UsageError, match="no error bars come with"):
+            shipped_bars({**made, key: value})
+    volume = nm.reconstruct(scan, error_bars="shipped", accelerate=4, center_fraction=0.15)
+    told = volume.provenance["trust"]["error_bars"]
+    assert told["quantile"] == shipped_bars({**made, "acceleration": 4.0}).quantile
+    np.testing.assert_allclose(
+        volume.maps["error_bar"],
+        told["quantile"] * volume.provenance["trust"]["residual_over_noise"] * volume.maps["error_scale"],
+        rtol=1e-6,
+    )
+    with pytest.raises(UsageError, match="no error bars come with method sense"):
+        nm.reconstruct(scan, method="sense", error_bars="shipped", **FASTER)
