@@ -2,8 +2,8 @@
 
 python benchmarks/error_bars.py SHARED [--write]
 
-SHARED is the folder that holds data/kspace (the tests' shared data). The calibrations are those in the package, each made
-by `scripts/calibrate_error_bars.py` with the command that is told; how they did is in their files. The measured slice is
+SHARED is the folder that holds data/kspace (the tests' shared data). The calibrations are those in the package, each by
+`scripts/calibrate_error_bars.py` with the command that is told; how they did is in their files. The measured slice is
 fully sampled: at each acceleration it is sampled anew with eight seeds. No gate: on real scans bars are reported.
 """
 
@@ -91,18 +91,18 @@ def main() -> None:
     means = [each["mean"] for bars in known.values() for each in bars.protocol["unseen_file_coverage"].values()]
     text += (
         f"- model: nano, sha256 {nm.load_model('nano').sha256[:12]}\n"
-        "- subjects: draws from ten heads, each with its own head, three slices of its middle third, coils, noise, mask\n\n"
+        "- subjects: draws from ten heads; each has three slices of a head's middle third, coils, noise, mask\n\n"
         "Bars of 90 %: the share of the foreground pixels whose error lies within the bar.\n\n"
         "## Subjects drawn as those of the calibration\n\n"
-        "Mean over those that did not calibrate, its 95 % interval over subjects, the lowest subject and the highest.\n\n"
+        "Mean over those that did not calibrate, its 95 % interval over subjects, lowest and highest subject.\n\n"
         + exchangeable(known)
         + "\n## Heads that no calibration saw\n\n"
         "Each head's subjects under bars of all other heads': mean, and the lowest subject.\n\n"
         + heads(known)
         + f"\nFrom {min(means):.2f} to {max(means):.2f}: bars of 90 % promise 90 % to no single head.\n"
         "\n## A measured slice (brain, 8 channels)\n\n"
-        f"{SEEDS} samplings; reported, not promised. Its noise is estimated from above, so that the residual is at least "
-        "what stands here.\n\n"
+        f"{SEEDS} samplings; reported, not promised. Its noise is estimated from above, so that the residual is "
+        "at least what stands here.\n\n"
         "| acceleration | mean coverage | lowest to highest | residual / noise |\n|---|---:|---|---|\n" + real
     )
     print(text)
