@@ -207,7 +207,10 @@ def train(
         files, size = HybridCache(cache).size()
         say(f"{cache} keeps {files} scans in {size / 1e9:.2f} GB; they are patient data: delete it when done")
     if config.leads:
-        say(f"wrote {model}: use it with nirvana-mri reconstruct --model {model}; not for clinical use")
+        use = f"reconstruct --model {model}"
+        if stage == "encoder":
+            use = f"report SCAN -o page.html --findings --findings-model {model}, or go on from it with --stage decoder"
+        say(f"wrote {model}: use it with nirvana-mri {use}; not for clinical use")
 
 
 def _submit(config: TrainConfig, where: str | None, words: list[str]) -> None:

@@ -41,3 +41,21 @@ def test_what_cannot_be_is_one_line(run: Callable[..., Any], tmp_path: Path, wor
     done = run("train", "--data", tmp_path, "--out", tmp_path / "run", *words)
     assert done.exit_code == 2
     assert says in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        ("joint", "reconstruct --model"),
+        ("decoder", "reconstruct --model"),
+        ("encoder", "report SCAN -o page.html --findings"),
+    ],
+)
+def test_the_last_line_says_what_the_model_is_for(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, says: str
+) -> None:
+    monkeypatch.setattr("nirvana_mri.train.loop.train", lambda config, *_: config.out / "best.safetensors")
+    done = run("train", "--data", tmp_path, "--out", tmp_path / "run", "--stage", stage)
+    last = done.stdout.splitlines()[-1]
+    assert f"use it with nirvana-mri {says}" in last
+    assert last.endswith("not for clinical use")
