@@ -5,7 +5,9 @@ A large backbone lies in a file of its own beside it (see frozen.py).
 
 import hashlib
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +17,8 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from nirvana_mri import __version__
 from nirvana_mri.atomic import atomic_path
@@ -27,6 +30,7 @@ from nirvana_mri.recon.model import NirvanaRecon, NirvanaReconConfig
 
 FORMAT = "nirvana-mri-model/1"
 SHIPPED = ("nano",)
+SLACK = 2  # times the file's weights that making its model may ask for: shared ones count twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +126,13 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
             tensors |= {f"backbone.{name}": tensor for name, tensor in beside.state_dict().items()}
             backbone: NirvanaLM | None = beside
         else:
-            backbone = None if config.backbone == "none" else NirvanaLM(config.lm)
-        model = NirvanaRecon(config, backbone, words)
+            backbone = None
+        with _no_larger_than(SLACK * sum(tensor.numel() for tensor in tensors.values())):
+            if backbone is None and config.backbone != "none":
+                backbone = NirvanaLM(config.lm)
+            model = NirvanaRecon(config, backbone, words)
         model.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as problem:
         reason = " ".join(str(problem).split())[:200]
         raise CheckpointError(
             f"{path}: not a complete model of this version ({reason}); was it made by `train`?"
@@ -138,6 +145,26 @@ def _load(path: Path, modified: int, size: int, device: str) -> LoadedModel:
             + (f"is {BESIDE} beside it another model's?" if "backbone_file" in metadata else "the file is damaged")
         )
     return LoadedModel(model, path.stem, _file_sha256(path), found, covers, training)
+
+
+@contextmanager
+def _no_larger_than(weights: int) -> Iterator[None]:
+    """ValueError once the modules that this thread makes have more weights: before memory is spent on them, as torch
+    lays a weight out before it fills it.
+    """
+    left, thread = weights, threading.get_ident()
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= parameter.numel() if parameter is not None and threading.get_ident() == thread else 0
+        if left < 0:
+            raise ValueError("its configuration asks for more weights than it holds")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _locate(name: str | Path) -> Path:

@@ -1,5 +1,8 @@
 import json
+import resource
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +74,36 @@ def test_damaged_files_are_refused_in_one_line(saved: Path, damage: str) -> None
         load_model(saved)
     assert "\n" not in str(caught.value)
     assert str(saved) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("encoder", {"width": 2**17}),
+        ("encoder", {"depth": 10**9}),
+        ("encoder", {"labels": 10**6, "cells": 10**3}),
+        ("encoder", {"labels": 1, "told": 10**8}),
+        ("encoder", {"heads": 0}),
+        ("encoder", {"stem": "convolutions", "patch": 2**60}),
+        ("decoder", {"cascades": 10**9}),
+        ("decoder", {"widths": [2**16, 2**16, 2**16]}),
+        ("lm", {"num_layers": 10**9}),
+        ("lm", {"vocab_size": 10**9}),
+        ("lm", {"intermediate_size": 2**28}),
+    ],
+)
+def test_a_configuration_larger_than_its_weights_is_refused_before_memory_is_spent(
+    saved: Path, part: str, changes: dict[str, Any]
+) -> None:
+    tensors, metadata = load_file(saved), _metadata(saved)
+    config = json.loads(metadata["config"])
+    config[part] |= changes
+    save_file(tensors, saved, metadata | {"config": json.dumps(config)})
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(CheckpointError, match=r"not a complete model of this version \("):
+        load_model(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+    assert time.monotonic() - began < 20
 
 
 def test_an_unknown_name_is_a_usage_error() -> None:
