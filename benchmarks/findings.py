@@ -5,8 +5,9 @@ python benchmarks/findings.py DATA OUT [--held-out NAME ...] [--minutes 60] [--e
 
 DATA is a folder of pictures (.nii.gz, .npy). Lesions of known place are put into slices of them, in training and in the
 test; four in ten slices have none. Every held-out slice counts as a scan of its own, by its subject. Beside the model
-stand chance (answers drawn with the training's frequencies) and majority (always the commonest answer). A run in OUT is
-not repeated: it is scored again.
+stand its answer to another slice, chance (answers drawn with the training's frequencies), majority (always the
+commonest answer) and, of an encoder with a map of labels, what is said of the true map. A run in OUT is not repeated:
+it is scored again.
 """
 
 import argparse
@@ -19,30 +20,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from machine import heading, keep
+from torch import Tensor
 
 from nirvana_mri.eval.findings import Case, score_findings
 from nirvana_mri.eval.findings_baselines import Answer, chance, majority
 from nirvana_mri.eval.findings_text import text_scores
-from nirvana_mri.findings.constrained import Said
+from nirvana_mri.findings.constrained import Said, write
 from nirvana_mri.findings.draft import read_slice, taught
 from nirvana_mri.findings.finding import collect
 from nirvana_mri.findings.grammar import Grammar
 from nirvana_mri.findings.statement import words_of
 from nirvana_mri.recon.checkpoint import load_model
+from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.train import TrainConfig
 from nirvana_mri.train.data import Example, make_example
 from nirvana_mri.train.exchange import Answers, lesion_statements
 from nirvana_mri.train.index import read_index
 from nirvana_mri.train.loop import train
 from nirvana_mri.train.manifest import read_manifest
+from nirvana_mri.train.objective import cells_with
 from nirvana_mri.train.outputs import BEST, INDEX, MANIFEST
 from nirvana_mri.train.subjects import Subject, subjects_of
 
 RESULT = Path(__file__).parent / "results" / "findings.md"
 PROBE = 10  # steps that tell how many fit into the time
 FREQUENCIES = 400  # training slices from which the baselines learn
+TOLD, OTHER = "told the truth", "model, of another scan"  # rows
+SHIFT = 7  # slices on: the one whose answer is taken for another's; odd, so that the subject changes with two
 Sayings = list[Answer]
+Spoken = list[tuple[Said, ...]]
 
 
 def train_for(config: TrainConfig, minutes: float) -> int:
@@ -97,6 +105,29 @@ def judged(examples: list[Example], said: list[tuple[Said, ...]], truths: Saying
 
 def _sure(answer: Answer) -> tuple[Said, ...]:
     return tuple(Said(each, 1.0) for each in answer)
+
+
+def average_precision(scores: Tensor, truth: Tensor) -> float:
+    """Area under precision over recall, by steps."""
+    right = truth.flatten()[scores.flatten().argsort(descending=True)]
+    precision = right.cumsum(0) / torch.arange(1, len(right) + 1)
+    return float((precision * right).sum() / right.sum())
+
+
+@torch.no_grad()
+def apart(model: NirvanaRecon, examples: list[Example], truths: Sayings, grammar: Grammar) -> tuple[Spoken, str]:
+    """What the language model says when told where the lesions are, and how well the encoder's own map shows them."""
+    assert model.backbone is not None
+    maps, cells, said = [], [], []
+    for example, truth in zip(examples, truths, strict=True):
+        maps.append(model.label_map(model.patches([example.problem]), [example.problem])[0])
+        cells.append(cells_with(truth, grammar.vocabulary))
+        said.append(write(model.backbone, model.encoder.tell(cells[-1][None]), grammar, after=True))
+    shown, right = torch.stack(maps), torch.stack(cells)
+    return said, (
+        f"The map of labels alone: average precision {average_precision(shown, right):.2f} over cells, of which "
+        f"{float(right.mean()):.2%} hold a lesion (chance).\n"
+    )
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
@@ -161,10 +192,11 @@ def main() -> None:
     seconds = (time.perf_counter() - began) / len(examples)
     drawn = [_sure(answer) for answer in chance(training, len(examples))]
     commonest = [_sure(majority(training, spoken))] * len(examples)
-    rows = {
-        name: judged(examples, answers, truths, spoken)
-        for name, answers in {"model": said, "chance": drawn, "majority": commonest}.items()
-    }
+    answers = {"model": said, OTHER: said[SHIFT:] + said[:SHIFT], "chance": drawn, "majority": commonest}
+    eye = ""
+    if loaded.model.knows_labels:
+        answers[TOLD], eye = apart(loaded.model, examples, truths, grammar)
+    rows = {name: judged(examples, each, truths, spoken) for name, each in answers.items()}
     usual = majority(training, spoken)
     alike = sum(tuple(each.statement for each in answer) == usual for answer in said)
     command = f"python benchmarks/findings.py DATA OUT --minutes {options.minutes:g} --examples {options.examples}"
@@ -178,6 +210,7 @@ def main() -> None:
         f"{told['metrics']['answer_loss']:.3f} ({told['metrics']['protocol']})\n"
         + f"- held out: {', '.join(manifest.validation)}; {seconds:.2f} s a slice to write\n\n"
         + table(rows)
+        + (f"\n`{TOLD}`: the same language model, told of the true map instead of the encoder's. {eye}" if eye else "")
         + f"\nIn {alike} of {len(said)} slices the model gave the commonest answer of its training.\n"
         + f"\nIn brackets 95 %. Rule: {rows['model']['rule']}. False positives: slices without a lesion in which one "
         f"was found (Wilson). BLEU: {rows['model']['text']['bleu_signature']}; {rows['model']['text']['note']}. "

@@ -2,21 +2,22 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nirvana_mri.backbone.tokenizer import Tokenizer
 from nirvana_mri.errors import UsageError
 from nirvana_mri.figures import Panel, comparison, save_png
 from nirvana_mri.findings.grammar import Grammar
-from nirvana_mri.findings.statement import parse
-from nirvana_mri.findings.vocabulary import vocabulary
+from nirvana_mri.findings.statement import GRID, Statement, parse
+from nirvana_mri.findings.vocabulary import Vocabulary, vocabulary
 from nirvana_mri.language.loss import next_token_loss
 from nirvana_mri.recon.model import NirvanaRecon
 from nirvana_mri.train.config import TrainConfig
@@ -143,17 +144,10 @@ class AnswerObjective(Objective):
         return self.taught is not None and example.exchange.vocabulary == self.taught
 
     def _truth(self, example: Example) -> Tensor:
-        """1 in the cells where the answer says that a label is, 0 elsewhere: ``[label cell cell]``."""
         assert example.exchange is not None
         assert self.taught is not None
-        names = [label.name for label in vocabulary(self.taught).labels]
-        size = self.model.config.encoder.cells
-        truth = torch.zeros(len(names), size, size)
-        for statement in parse(example.exchange.response):
-            if statement.cells is not None:
-                top, bottom, left, right = statement.cells
-                truth[names.index(statement.label), top - 1 : bottom, left - 1 : right] = 1
-        return truth
+        said = parse(example.exchange.response)
+        return cells_with(said, vocabulary(self.taught), self.model.config.encoder.cells)
 
     def _losses(self, examples: list[Example], scan: Tensor, after: bool = False) -> Tensor:
         """Of each example's answer, when the language model was given these tokens of its scan, and the question; with
@@ -208,6 +202,17 @@ class AnswerObjective(Objective):
         with self.lowered():
             scan = (self.model.told if mapped else self.model.tokens)([example.problem])
         return (float(self._losses([example], scan, after=mapped)),)
+
+
+def cells_with(said: Iterable[Statement], spoken: Vocabulary, size: int = GRID) -> Float[Tensor, "label cell cell"]:
+    """1 in the cells where a label is said to be, 0 elsewhere."""
+    names = [label.name for label in spoken.labels]
+    cells = torch.zeros(len(names), size, size)
+    for statement in said:
+        if statement.cells is not None:
+            top, bottom, left, right = statement.cells
+            cells[names.index(statement.label), top - 1 : bottom, left - 1 : right] = 1
+    return cells
 
 
 def make_objective(config: TrainConfig, model: NirvanaRecon, lowered: Lowered, taught: str | None = None) -> Objective:
