@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nirvana_mri.codecs import KSpaceEncoder, KSpaceEncoderConfig
 from nirvana_mri.codecs.kspace_encoder import log_magnitude, patch_states
-from nirvana_mri.codecs.label_map import FINE, LabelMap
+from nirvana_mri.codecs.label_map import FINE, LabelMap, Speaker
 from nirvana_mri.codecs.vit import STEMS, VisionTransformer, sine_cosine_positions
 from nirvana_mri.errors import UsageError
 
@@ -115,3 +115,17 @@ def test_a_label_lies_in_the_cells_where_its_patch_is(
     assert bool((heard[label] | ~covered).all())
     assert bool((near | ~heard[label]).all()) or not bool(covered.any())  # a patch that the cut leaves a rim of
     assert not bool(heard[[n for n in range(3) if n != label]].any())
+
+
+def test_the_speaker_is_shown_the_map_and_its_rows_and_columns() -> None:
+    speaker = Speaker(2, 16, 3, 24)
+    shown = []
+    speaker.layers[0].register_forward_pre_hook(lambda _, given: shown.append(given[0][0]))
+    likelihoods = torch.zeros(1, 2, 16, 16)
+    likelihoods[0, 1, 5, 9] = 0.8
+    assert speaker(likelihoods).shape == (1, 3, 24)
+    whole, columns, rows = shown[0].split([2 * 256, 2 * 16, 2 * 16])
+    assert whole.nonzero().tolist() == [[256 + 5 * 16 + 9]]
+    assert columns.nonzero().tolist() == [[16 + 9]]
+    assert rows.nonzero().tolist() == [[16 + 5]]
+    assert torch.equal(shown[0][shown[0] > 0], torch.tensor([0.4, 0.8, 0.8]))

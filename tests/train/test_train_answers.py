@@ -14,7 +14,7 @@ from tiny import head, tiny_config, tiny_scan
 
 import nirvana_mri as nm
 from nirvana_mri.backbone import NirvanaLM
-from nirvana_mri.errors import DataError, UsageError
+from nirvana_mri.errors import CheckpointError, DataError, UsageError
 from nirvana_mri.findings.grammar import Grammar
 from nirvana_mri.findings.statement import GRID, Statement, cells_of, parse, words_of
 from nirvana_mri.findings.vocabulary import vocabulary
@@ -301,7 +301,7 @@ def test_stage_encoder_learns_and_its_file_reads_words(config: TrainConfig) -> N
         assert taught_findings(replace(config, stage=stage, start_from=str(path)), None, []) == kept
     again = replace(config, resume=True, max_steps=25, pairs=config.out / "pairs.jsonl")
     again.pairs.write_text('{"file": "a", "response": "New."}')  # type: ignore[union-attr]
-    with pytest.raises(nm.errors.CheckpointError, match="begun with answers"):
+    with pytest.raises(CheckpointError, match="begun with answers"):
         train(replace(again, learning_rate=1e-2, validate_every=12))
 
 
@@ -397,6 +397,8 @@ def test_a_new_encoder_learns_the_labels_of_what_it_is_taught(config: TrainConfi
         train(cut, stop)
     ends = [load_file(whole), load_file(train(replace(cut, resume=True)))]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    with pytest.raises(CheckpointError, match="begun with encoder"):  # that of nano is another
+        train(replace(cut, resume=True, start_from="nano", max_steps=6))
     labels = config.data / "knee.csv"
     labels.write_text("file,slice,study_level,x,y,width,height,label\na,1,No,1,2,3,4,Meniscus Tear\n")
     other = replace(sizes, start_from=str(path), annotations=labels, out=config.out.parent / "knee")
