@@ -67,6 +67,7 @@ def draft_findings(
         acceleration=sampling.acceleration,
         sampling=str(sampling.description["origin"]),
         simulated=scan.simulated,
+        mapped=loaded.model.knows_labels,
     )
     text = sections(exam, findings, spoken, loaded.name, loaded.sha256, limits)
     return Findings(findings, spoken, loaded.name, loaded.sha256, read, matrix, text, limits, warnings)

@@ -12,7 +12,7 @@ from nirvana_mri.ranges import number_ranges
 
 @dataclass(frozen=True)
 class Exam:
-    """What is measured of the scan, and how it was read: no name, no identity."""
+    """What is measured of the scan, and how it was read: no name, no identity. ``mapped``: by way of a map of labels."""
 
     contrast: str | None
     slices: tuple[int, ...]
@@ -21,6 +21,7 @@ class Exam:
     acceleration: float
     sampling: str
     simulated: bool
+    mapped: bool = False
 
 
 def sections(
@@ -61,10 +62,11 @@ def _exam(exam: Exam, vocabulary: Vocabulary) -> str:
 
 def _technique(exam: Exam, vocabulary: Vocabulary, model: str, model_sha256: str) -> str:
     coils = "1 coil" if exam.coils == 1 else f"{exam.coils} coils"
+    tokens = "the tokens by which the encoder tells of its map of the labels" if exam.mapped else "the k-space tokens"
     return (
         f"K-space of {coils}, pictures of {exam.matrix[0]} by {exam.matrix[1]} pixels, {exam.sampling}, accelerated "
         f"{exam.acceleration:.2f} times. Written by the frozen language model of {model} (sha256 {model_sha256[:12]}) "
-        f"from the k-space tokens, confined to the vocabulary {vocabulary.name!r}."
+        f"from {tokens}, confined to the vocabulary {vocabulary.name!r}."
     )
 
 

@@ -120,6 +120,7 @@ def test_a_draft_is_json_and_every_text_of_it_is_marked(taught: LoadedModel, two
         assert set(each) == {"label", "structure", "slices", "box", "negated", "score"}
         assert each["structure"] == vocabulary("simulated").label(each["label"]).structure
         assert each["label"] in told["text"]["findings"].lower()
+    assert ("map of the labels" in told["text"]["technique"]) is taught.model.knows_labels
     assert "uncalibrated" in told["score"]
     assert "none of them is a disease" in told["text"]["limits"]
     assert "0.25 nats" in told["text"]["limits"]
