@@ -12,7 +12,7 @@ from nirvana_mri.ranges import number_ranges
 
 @dataclass(frozen=True)
 class Exam:
-    """What is measured of the scan, and how it was read: no name, no identity. ``mapped``: by way of a map of labels."""
+    """What is measured of the scan, and how it was read: no name, no identity. ``mapped``: by a map of labels."""
 
     contrast: str | None
     slices: tuple[int, ...]
