@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accuracy import HELD_OUT
 from machine import heading, keep
 
 import nirvana_mri as nm
@@ -25,7 +26,6 @@ from support import write_brain8
 RESULT = Path(__file__).parent / "results" / "error_bars.md"
 SEEDS = 8
 CENTRES = {4: 0.08, 8: 0.04}  # acceleration: share of the lines kept in the middle
-UNKNOWN = ("niivue_register_T2w", "niimath_T1")  # heads that the shipped model was not trained on
 
 
 def calibrated(acceleration: int) -> CalibratedBars:
@@ -52,7 +52,7 @@ def heads(known: dict[int, CalibratedBars]) -> str:
     for name, first in next(iter(shares.values())).items():
         cells = [f"{each[name]['mean']:.3f} ({each[name]['lowest']:.3f})" for each in shares.values()]
         stem = name.split(".")[0]
-        new = " (never trained on)" if stem in UNKNOWN else ""
+        new = " (never trained on)" if stem in HELD_OUT else ""
         text += f"| {stem}{new} | {first['subjects']:.0f} | {' | '.join(cells)} |\n"
     return text
 
@@ -86,12 +86,14 @@ def main() -> None:
     text = "# Error bars of the shipped model\n\n" + heading("python benchmarks/error_bars.py SHARED --write", 0)
     for acceleration, bars in known.items():
         command = f"python scripts/calibrate_error_bars.py VOLUMES --accelerate {acceleration}"
-        command += f" --center-fraction {CENTRES[acceleration]} --draws 240 --slices 3 -o FILE"
+        draws = bars.subjects + bars.protocol["held_out_coverage"]["subjects"]
+        command += f" --center-fraction {CENTRES[acceleration]} --draws {draws} --slices 3 -o FILE"
         text += f"- {acceleration}x: calibrated on {bars.subjects} subjects by `{command}`, seed 0\n"
     means = [each["mean"] for bars in known.values() for each in bars.protocol["unseen_file_coverage"].values()]
     text += (
         f"- model: nano, sha256 {nm.load_model('nano').sha256[:12]}\n"
-        "- subjects: draws from ten heads; each has three slices of a head's middle third, coils, noise, mask\n\n"
+        f"- subjects: draws from {known[4].protocol['files']['different']} heads; each has three slices of a head's middle "
+        "third, coils, noise, mask\n\n"
         "Bars of 90 %: the share of the foreground pixels whose error lies within the bar.\n\n"
         "## Subjects drawn as those of the calibration\n\n"
         "Mean over those that did not calibrate, its 95 % interval over subjects, lowest and highest subject.\n\n"

@@ -122,7 +122,7 @@ def apart(model: NirvanaRecon, examples: list[Example], truths: Sayings, grammar
     for example, truth in zip(examples, truths, strict=True):
         maps.append(model.label_map(model.patches([example.problem]), [example.problem])[0])
         cells.append(cells_with(truth, grammar.vocabulary))
-        said.append(write(model.backbone, model.encoder.tell(cells[-1][None]), grammar, after=True))
+        said.append(write(model.backbone, model.encoder.speaker(cells[-1][None]), grammar, after=True))
     shown, right = torch.stack(maps), torch.stack(cells)
     return said, (
         f"The map of labels alone: average precision {average_precision(shown, right):.2f} over cells, of which "

@@ -48,8 +48,8 @@ class KSpaceEncoderConfig:
 class KSpaceEncoder(nn.Module):
     """Combined complex image and log-magnitude k-space, as 16x16 patches, to ``[begin] patch tokens [end]``.
 
-    One that knows labels also makes a map of them, and tokens that tell of such a map: a small language model learns
-    sooner to say what these tell than what all patches show.
+    One that knows labels also has a ``sight``, which makes a map of them from patches, and a ``speaker``, which makes a
+    few tokens of such a map: a small language model learns sooner to say what these tell than what all patches show.
     """
 
     def __init__(self, config: KSpaceEncoderConfig) -> None:
@@ -86,18 +86,6 @@ class KSpaceEncoder(nn.Module):
         """Every patch as a token, between the marks of begin and end."""
         begin, end = (mark.expand(len(patches), 1, -1) for mark in (self.begin, self.end))
         return torch.cat([begin, self.project(patches).flatten(1, 2), end], dim=1)
-
-    def label_map(
-        self, patches: Float[Tensor, "batch gy gx width"], matrix: tuple[int, int], crop: tuple[int, int]
-    ) -> Float[Tensor, "batch label cell cell"]:
-        """Logits of each label in each cell of the picture's centre ``crop``; only where the encoder knows labels."""
-        found: Tensor = self.sight(patches, matrix, crop)
-        return found
-
-    def tell(self, likelihoods: Float[Tensor, "batch label cell cell"]) -> Float[Tensor, "batch token channel"]:
-        """The tokens that tell of a map; only where the encoder knows labels."""
-        found: Tensor = self.speaker(likelihoods)
-        return found
 
 
 def patch_states(

@@ -139,7 +139,8 @@ class NirvanaRecon(nn.Module):
 
     def told(self, problems: Sequence[SliceProblem]) -> Float[Tensor, "batch token channel"]:
         """The few tokens of each problem's map of labels."""
-        return self.encoder.tell(self.label_map(self.patches(problems), problems).sigmoid())
+        found: Tensor = self.encoder.speaker(self.label_map(self.patches(problems), problems).sigmoid())
+        return found
 
     def label_map(
         self, patches: Float[Tensor, "batch gy gx width"], problems: Sequence[SliceProblem]
@@ -148,7 +149,7 @@ class NirvanaRecon(nn.Module):
         _, ny, nx = problems[0].data.shape
         return torch.cat(
             [
-                self.encoder.label_map(patches[number : number + 1], (ny, nx), problem.crop)
+                self.encoder.sight(patches[number : number + 1], (ny, nx), problem.crop)
                 for number, problem in enumerate(problems)
             ]
         )

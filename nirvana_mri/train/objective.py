@@ -119,23 +119,26 @@ class AnswerObjective(Objective):
 
     def forward(self, examples: list[Example]) -> Tensor:
         model, encoder = self.model, self.model.encoder
-        with self.lowered():
-            patches = model.patches([example.problem for example in examples])
         mapped = [row for row, example in enumerate(examples) if self._is_mapped(example)]
         free = [row for row in range(len(examples)) if row not in mapped]
+        with self.lowered():
+            patches = model.patches([example.problem for example in examples])
         # Each weight takes part, if with nothing: processes with other examples wait for its gradient.
         total = torch.stack([parameter.sum() for parameter in encoder.parameters()]).sum() * 0
         if free:
             seen = patches[free]
             if self.taught is not None:
                 seen = WORDS_SHARE * seen + (1 - WORDS_SHARE) * seen.detach()
-            total = total + self._losses([examples[row] for row in free], encoder.tokens(seen)).sum()
+            with self.lowered():
+                scan = encoder.tokens(seen)
+            total = total + self._losses([examples[row] for row in free], scan).sum()
         if mapped:
             chosen = [examples[row] for row in mapped]
-            logits = model.label_map(patches[mapped], [example.problem for example in chosen]).float()
-            truth = torch.stack([self._truth(example) for example in chosen]).to(logits)
+            with self.lowered():
+                logits = model.label_map(patches[mapped], [example.problem for example in chosen]).float()
+                truth = torch.stack([self._truth(example) for example in chosen]).to(logits)
+                told = encoder.speaker(torch.cat([logits.detach().sigmoid(), truth]))
             total = total + SIGHT * F.binary_cross_entropy_with_logits(logits, truth) * len(chosen)
-            told = encoder.tell(torch.cat([logits.detach().sigmoid(), truth]))
             total = total + self._losses(chosen * 2, told, after=True).sum() / 2
         return total
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from language_support import tiny_tokenizer
-from tiny import head, tiny_config, tiny_scan
+from reader_support import reader
+from tiny import head, tiny_scan
 from typer.testing import CliRunner
 
 import nirvana_mri as nm
-from nirvana_mri.backbone import NirvanaLM
 from nirvana_mri.cli.app import app
 from nirvana_mri.errors import DataError, UsageError
 from nirvana_mri.findings.finding import WATERMARK
@@ -31,13 +31,9 @@ from nirvana_mri.train.objective import AnswerObjective
 LESIONS = (("bright lesion", (8, 12, 14, 14), 2.5), ("dark lesion", (32, 36, 14, 14), 0.1))
 
 
-def reader(labels: int = 0) -> NirvanaRecon:
-    """A tiny model that has words, and whose tokens differ enough between scans to be learned in seconds."""
-    words, config = tiny_tokenizer(), tiny_config()
-    lm = replace(config.lm, vocab_size=words.vocab_size, initializer_range=0.1)
-    encoder = replace(config.encoder, labels=labels, stem="convolutions" if labels else "linear")
-    torch.manual_seed(0)
-    model = NirvanaRecon(replace(config, lm=lm, encoder=encoder), NirvanaLM(lm), words)
+def eager(labels: int = 0) -> NirvanaRecon:
+    """A reader whose tokens differ enough between scans to be learned in seconds."""
+    model = reader(labels, "convolutions" if labels else "linear")
     with torch.no_grad():
         model.encoder.project.weight.mul_(8)
     return model
@@ -68,7 +64,7 @@ def taught(
     """A model that has learned two scans by heart. Its tiny language model is drawn, not pretrained, and learns along
     here, which training proper never allows.
     """
-    spoken, model = vocabulary("simulated"), reader(request.param)
+    spoken, model = vocabulary("simulated"), eager(request.param)
     objective = AnswerObjective(model, nullcontext, tiny_tokenizer(), spoken.name)
     examples = []
     for scan, (label, box, _) in zip(two_scans, LESIONS, strict=True):
@@ -131,7 +127,7 @@ def test_who_was_not_taught_is_refused(tmp_path: Path) -> None:
     scan, spoken = tiny_scan(), vocabulary("simulated")
     with pytest.raises(UsageError, match=r"nano was never taught to say findings.*train --stage encoder"):
         nm.draft_findings(scan, "nano")
-    taught = taught_file(reader(), tmp_path / "a.safetensors", spoken)
+    taught = taught_file(eager(), tmp_path / "a.safetensors", spoken)
     old = replace(taught, training={"findings": {"vocabulary": "simulated", "sha256": "0" * 64}})
     with pytest.raises(UsageError, match="was taught another vocabulary"):
         nm.draft_findings(scan, old)
@@ -142,13 +138,13 @@ def test_who_was_not_taught_is_refused(tmp_path: Path) -> None:
 def test_what_was_not_taught_is_refused_or_minded(tmp_path: Path) -> None:
     scan = tiny_scan()
     shown = {name: replace(scan, metadata={"acquisition": name}) for name in ("AXT2", "CORPD_FBK")}
-    knee = taught_file(reader(), tmp_path / "knee.safetensors", vocabulary("knee"))
+    knee = taught_file(eager(), tmp_path / "knee.safetensors", vocabulary("knee"))
     with pytest.raises(DataError, match="seems to be of the brain; model knee was taught findings of the knee only"):
         nm.draft_findings(shown["AXT2"], knee)
     draft = nm.draft_findings(scan, knee)
     assert "read as knee" in draft.text["exam"]
     assert any("does not say what it shows" in note for note in draft.warnings)
-    brain = taught_file(reader(), tmp_path / "heads.safetensors", vocabulary("simulated"), anatomy=["brain"])
+    brain = taught_file(eager(), tmp_path / "heads.safetensors", vocabulary("simulated"), anatomy=["brain"])
     with pytest.raises(DataError, match="seems to be of the knee"):
         nm.draft_findings(shown["CORPD_FBK"], brain)
 
@@ -156,7 +152,7 @@ def test_what_was_not_taught_is_refused_or_minded(tmp_path: Path) -> None:
 def test_a_report_has_findings_only_when_asked_and_able(tmp_path: Path) -> None:
     """Untrained weights serve here: not whether the draft is right is looked at, but what becomes of it."""
     spoken = vocabulary("simulated")
-    taught_file(reader(), tmp_path / "taught.safetensors", spoken)
+    taught_file(eager(), tmp_path / "taught.safetensors", spoken)
     with_lesion(LESIONS[0][1], LESIONS[0][2], 0, tmp_path / "head.h5")
     words = ["report", str(tmp_path / "head.h5"), "--method", "sense", "--accelerate", "2", "--alone"]
     page, facts = tmp_path / "page.html", tmp_path / "facts.json"
