@@ -92,8 +92,8 @@ def main() -> None:
     means = [each["mean"] for bars in known.values() for each in bars.protocol["unseen_file_coverage"].values()]
     text += (
         f"- model: nano, sha256 {nm.load_model('nano').sha256[:12]}\n"
-        f"- subjects: draws from {known[4].protocol['files']['different']} heads; each has three slices of a head's middle "
-        "third, coils, noise, mask\n\n"
+        f"- subjects: draws from {known[4].protocol['files']['different']} heads; each has three slices of a head's "
+        "middle third, coils, noise, mask\n\n"
         "Bars of 90 %: the share of the foreground pixels whose error lies within the bar.\n\n"
         "## Subjects drawn as those of the calibration\n\n"
         "Mean over those that did not calibrate, its 95 % interval over subjects, lowest and highest subject.\n\n"
